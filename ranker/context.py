@@ -1,0 +1,105 @@
+"""A shopper at the moment of a request, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.decision import Request
+from core.ids import DAY_MS
+from core.profile import Profile
+from ranker.arrays import Floats, Rows
+from ranker.live import Live
+from ranker.space import Space
+
+RECENCY_MS = 30 * DAY_MS  # half-life of an item's weight in a shopper's history
+SOURCES = 80  # items of the history that neighbours are looked up for
+COLUMNS = (
+    "views", "clicks", "carts", "buys", "units", "shown", "first", "last", "first_buy", "last_buy", "opinion", "hidden",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Context:
+    """Who asks, and what of their past matters.
+
+    `own` are rows of all items remembered, `memory` their `Memory` fields `(items, COLUMNS)`.
+    `history` are the items liked so far, strongest and newest first, with positive `weights`;
+    items of the request's page come before all.
+    """
+
+    request: Request
+    profile: Profile
+    own: Rows
+    memory: NDArray[np.float64]
+    history: Rows
+    weights: Floats
+    taste: Floats | None  # unit vector of the history in the text space
+    distaste: Floats | None  # mean vector of items shown and not clicked, disliked or hidden
+    recent: Floats  # vectors of the newest items of the history, (up to 10, dim)
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """One field of the memory, by item of `own`."""
+        found: NDArray[np.float64] = self.memory[:, COLUMNS.index(name)]
+        return found
+
+
+def understand(request: Request, profile: Profile, live: Live, space: Space | None) -> Context:
+    """The shopper's arrays for one request."""
+    memory = profile.memory
+    rows_of = live.rows
+    pairs = [(rows_of[item], one) for item, one in memory.items() if item in rows_of]
+    own = np.fromiter((row for row, _ in pairs), np.int64, len(pairs))
+    table = np.array(
+        [
+            (m.views, m.clicks, m.carts, m.buys, m.units, m.shown, m.first, m.last, m.first_buy, m.last_buy, m.opinion, m.hidden)
+            for _, m in pairs
+        ],
+        np.float64,
+    ).reshape(len(pairs), len(COLUMNS))  # fmt: skip
+    history, weights = _history(own, table, profile.last)
+    page = live.known_rows(request.context_items)
+    if len(page):
+        keep = ~np.isin(history, page)
+        top = max(1.0, float(weights.max(initial=1.0)))
+        history = np.concatenate([page, history[keep]])
+        weights = np.concatenate([np.full(len(page), 3.0 * top, np.float32), weights[keep]])
+    taste, distaste, recent = _tastes(own, table, history, weights, live, space)
+    return Context(request, profile, own, table, history[:SOURCES], weights[:SOURCES], taste, distaste, recent)
+
+
+def _history(own: Rows, table: NDArray[np.float64], last_ms: int) -> tuple[Rows, Floats]:
+    """Items with a positive weight, newest first, and that weight."""
+    views, clicks, carts, buys = table[:, 0], table[:, 1], table[:, 2], table[:, 3]
+    last, opinion = table[:, 7], table[:, 10]
+    strength = np.log1p(views + 2 * clicks + 4 * carts + 6 * buys) * (1.0 + np.maximum(opinion, 0.0))
+    liked = ((strength > 0) | (opinion > 0)) & (opinion >= 0)
+    weights = (strength + np.maximum(opinion, 0.0)) * np.exp2(-(last_ms - last) / RECENCY_MS)
+    keep = np.flatnonzero(liked)
+    order = keep[np.lexsort((own[keep], -weights[keep], -last[keep]))]
+    return own[order], weights[order].astype(np.float32)
+
+
+def _tastes(
+    own: Rows, table: NDArray[np.float64], history: Rows, weights: Floats, live: Live, space: Space | None
+) -> tuple[Floats | None, Floats | None, Floats]:
+    if space is None:
+        return None, None, np.zeros((0, 1), np.float32)
+    newest = slice(0, live.settings.ranking.user_items)
+    vectors, has = space.of(history[newest])
+    weights = weights[newest]
+    taste = _unit(weights[has] @ vectors[has]) if has.any() else None
+    shown, opinion = table[:, 5], table[:, 10]
+    cold = own[(opinion < 0) | ((shown > 0) & (table[:, 0] + table[:, 1] + table[:, 2] + table[:, 3] == 0))]
+    distaste = None
+    if len(cold):
+        passed, known = space.of(cold[-100:])
+        distaste = passed[known].mean(0) if known.any() else None
+    return taste, distaste, vectors[has][:10]
+
+
+def _unit(vector: Floats) -> Floats | None:
+    norm = float(np.linalg.norm(vector))
+    return vector / norm if norm > 1e-9 else None

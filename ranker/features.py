@@ -1,0 +1,218 @@
+"""The one definition of the ranker's features: columns by candidate row, in one pass of array operations.
+
+Computed when a list is made and logged with it; training reads the log and never recomputes.
+Unknown is NaN, which LightGBM treats as missing. Times are log seconds, counts are log1p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.ids import digest
+from core.settings import Settings
+from ranker.arrays import Floats, Rows
+from ranker.channels import CHANNELS, Found
+from ranker.context import Context
+from ranker.live import Live
+from ranker.space import Space
+
+COUNTED: Final = ("buy", "view", "cart", "click", "shown")
+RATES: Final = (("click", "shown", 20.0), ("buy", "view", 20.0), ("again", "buy", 10.0), ("dislike", "like", 5.0))
+
+
+def names(settings: Settings) -> tuple[str, ...]:
+    """Column names, in order. They depend on the half-lives alone."""
+    lives = [_span(s) for s in settings.popularity.half_lives_s]
+    per_channel = [f"{channel}_{what}" for channel in CHANNELS for what in ("score", "share", "rank")]
+    counted = [f"{signal}_{life}" for signal in COUNTED for life in (*lives, "ever")]
+    trends = [f"{signal}_{a}_{b}" for signal in ("buy", "view") for a, b in zip(lives[1:], lives[2:], strict=False)]
+    return (
+        *per_channel, "fused", *counted, *trends,
+        *[f"rate_{a}_{b}" for a, b, _ in RATES], "age", "since_buy", "since_use", "price", "price_ratio",
+        "own_buys", "own_units", "own_carts", "own_looks", "own_shown", "own_opinion", "own_since_last",
+        "own_since_buy", "own_since_first", "own_gap_ratio", "own_basket_share", "own_faded",
+        "baskets", "basket_size", "basket_gap", "since_basket", "basket_due", "own_items", "tenure", "since_seen",
+        "category_share", "root_share", "category_buys", "category_views", "category_rate",
+        "text_taste", "text_max", "text_last", "text_margin",
+    )  # fmt: skip
+
+
+def schema(settings: Settings) -> str:
+    """Hash of the columns: logged with every row, and a ranker refuses rows of another."""
+    return digest(*names(settings))
+
+
+def compute(
+    ctx: Context, rows: Rows, found: Mapping[str, Found], fused: Floats, live: Live, space: Space | None
+) -> Floats:
+    """Features of the candidates, `(rows, columns)` float32."""
+    now = ctx.request.ts
+    spot = _Spots(rows, live.place)
+    columns: list[NDArray[Any]] = []
+    for channel in CHANNELS:
+        columns += _channel(spot, found.get(channel))
+    columns.append(fused)
+    columns += _popularity(rows, live, now)
+    columns += _item(ctx, rows, live, now)
+    columns += _pair(ctx, spot, now)
+    columns += _shopper(ctx, len(rows), now)
+    columns += _category(ctx, rows, live, now)
+    columns += _text(ctx, rows, space)
+    matrix = np.empty((len(rows), len(columns)), np.float32)
+    for place, column in enumerate(columns):
+        matrix[:, place] = column
+    return matrix
+
+
+class _Spots:
+    """Where an item row stands among the candidates."""
+
+    def __init__(self, rows: Rows, scratch: Rows) -> None:
+        self.rows, self.scratch = rows, scratch
+        scratch[rows] = np.arange(len(rows))
+
+    def spread(self, rows: Rows, values: NDArray[Any], absent: float = np.nan) -> Floats:
+        """Values given by item row, as a column over the candidates."""
+        column = np.full((len(self.rows), *values.shape[1:]), absent, np.float32)
+        if len(rows) and len(self.rows):
+            place = np.minimum(self.scratch[rows], len(self.rows) - 1)
+            mine = self.rows[place] == rows
+            column[place[mine]] = values[mine]
+        return column
+
+
+def _channel(spot: _Spots, found: Found | None) -> list[NDArray[Any]]:
+    """Score, score over the highest, and log rank among the candidates."""
+    absent = np.full(len(spot.rows), np.nan, np.float32)
+    if found is None or not len(found[0]):
+        return [absent, absent, absent]
+    score = spot.spread(*found)
+    top = float(found[1].max())
+    order = np.argsort(-score, kind="stable")  # NaN last
+    rank = np.empty(len(order), np.float32)
+    rank[order] = np.arange(len(order))
+    rank = np.where(np.isnan(score), np.nan, np.log1p(rank))
+    return [score, score / top if top > 0 else score, rank]
+
+
+def _popularity(rows: Rows, live: Live, now: int) -> list[NDArray[Any]]:
+    columns: list[NDArray[Any]] = []
+    trends: list[NDArray[Any]] = []
+    for signal in COUNTED:
+        faded = live.counters.at(rows, signal, now)
+        columns += list(np.log1p(faded).T)
+        columns.append(np.log1p(live.counters.ever(rows, signal)))
+        if signal in ("buy", "view"):
+            lives = live.counters.half_lives_ms.astype(np.float32)
+            rate = faded[:, 1:] / lives[1:] * lives[-1]
+            trends += list(np.log((rate[:, :-1] + 0.1) / (rate[:, 1:] + 0.1)).T)
+    return columns + trends
+
+
+def _item(ctx: Context, rows: Rows, live: Live, now: int) -> list[NDArray[Any]]:
+    ever = live.counters.ever
+    columns: list[NDArray[Any]] = []
+    for hit, of, prior in RATES:
+        hits, tries = ever(rows, hit), ever(rows, of)
+        mean = _mean_rate(live, hit, of)
+        columns.append((hits + prior * mean) / (tries + prior))
+    price = live.price[rows]
+    liked = live.price[ctx.history]
+    usual = float(np.nanmedian(liked)) if np.isfinite(liked).any() else np.nan
+    return [
+        *columns, _since(live.since[rows], now), _since(live.last_buy[rows], now), _since(live.last_use[rows], now),
+        np.log1p(price), np.log((price + 0.01) / (usual + 0.01)),
+    ]  # fmt: skip
+
+
+def _mean_rate(live: Live, hit: str, of: str) -> float:
+    """The shop's own rate of one signal per other, to shrink an item's towards."""
+    hits, tries = live.shop_totals[hit], live.shop_totals[of]
+    return min(1.0, hits / tries) if tries else 0.0
+
+
+def _pair(ctx: Context, spot: _Spots, now: int) -> list[NDArray[Any]]:
+    col, baskets = ctx.column, max(1, ctx.profile.baskets)
+    buys, first_buy, last_buy = col("buys"), col("first_buy"), col("last_buy")
+    gap = np.where(buys > 1, (last_buy - first_buy) / np.maximum(buys - 1, 1), np.nan)
+    due = np.where(buys > 1, (now - last_buy) / np.maximum(gap, 3_600_000.0), np.nan)
+    table = np.stack(
+        [
+            np.log1p(buys), np.log1p(col("units")), col("carts"), np.log1p(col("views") + col("clicks")), col("shown"),
+            col("opinion"), _since(col("last"), now), _since(last_buy, now), _since(col("first"), now),
+            np.log1p(due), buys / baskets, buys * np.exp2(-(now - last_buy) / (45 * 86_400_000.0)),
+        ],
+        1,
+    )  # fmt: skip
+    return list(spot.spread(ctx.own, table).T)
+
+
+def _shopper(ctx: Context, count: int, now: int) -> list[NDArray[Any]]:
+    p = ctx.profile
+    gap = (p.last_basket - p.first_basket) / (p.baskets - 1) if p.baskets > 1 else np.nan
+    since = now - p.last_basket if p.last_basket else np.nan
+    values = [
+        np.log1p(p.baskets),
+        np.log1p(p.basket_items / p.baskets) if p.baskets else np.nan,
+        np.log1p(gap / 1000.0),
+        np.log1p(max(since, 0.0) / 1000.0),
+        np.log1p(max(since, 0.0) / max(gap, 3_600_000.0)) if p.baskets > 1 else np.nan,
+        np.log1p(len(ctx.own)),
+        np.log1p((now - p.first) / 1000.0) if p.first and now >= p.first else np.nan,
+        np.log1p((now - p.last) / 1000.0) if p.last and now >= p.last else np.nan,
+    ]
+    return [np.full(count, value, np.float32) for value in values]
+
+
+def _category(ctx: Context, rows: Rows, live: Live, now: int) -> list[NDArray[Any]]:
+    leaf, root = live.leaf[rows], live.root[rows]
+    absent = np.full(len(rows), np.nan, np.float32)
+    if not live.members:
+        return [absent] * 5
+    shares = [_share(live.leaf[ctx.history], ctx.weights, leaf), _share(live.root[ctx.history], ctx.weights, root)]
+    week = int(np.argmin(np.abs(live.categories.half_lives_ms - 7 * 86_400_000.0)))
+    placed = leaf >= 0
+    where = np.maximum(leaf, 0).astype(np.int64)
+    columns = [np.where(placed, np.log1p(live.categories.at(where, s, now)[:, week]), np.nan) for s in ("buy", "view")]
+    clicks, shown = live.categories.ever(where, "click"), live.categories.ever(where, "shown")
+    rate = (clicks + 20.0 * _mean_rate(live, "click", "shown")) / (shown + 20.0)
+    return [*shares, *columns, np.where(placed, rate, np.nan)]
+
+
+def _share(seen: NDArray[np.int32], weights: Floats, wanted: NDArray[np.int32]) -> NDArray[Any]:
+    """How much of the history lies in each candidate's category."""
+    placed = seen >= 0
+    if not placed.any():
+        return np.full(len(wanted), np.nan, np.float32)
+    by_category = np.bincount(seen[placed], weights[placed], max(int(seen.max()), int(wanted.max(initial=0))) + 1)
+    return np.where(wanted >= 0, by_category[np.maximum(wanted, 0)] / by_category.sum(), np.nan)
+
+
+def _text(ctx: Context, rows: Rows, space: Space | None) -> list[NDArray[Any]]:
+    absent = np.full(len(rows), np.nan, np.float32)
+    if space is None or (ctx.taste is None and ctx.distaste is None):
+        return [absent] * 4
+    vectors, has = space.of(rows)
+    taste = vectors @ ctx.taste if ctx.taste is not None else absent
+    each = vectors @ ctx.recent.T if len(ctx.recent) else None
+    widest = each.max(1) if each is not None else absent
+    last = each[:, 0] if each is not None else absent
+    away = vectors @ ctx.distaste if ctx.distaste is not None else np.zeros(len(rows), np.float32)
+    toward = taste if ctx.taste is not None else np.zeros(len(rows), np.float32)
+    return [np.where(has, column, np.nan) for column in (taste, widest, last, toward - away)]
+
+
+def _since(then: NDArray[Any], now: int) -> NDArray[Any]:
+    """Log of the seconds since, NaN for never."""
+    return np.where(then > 0, np.log1p(np.maximum(now - then, 0) / 1000.0), np.nan)
+
+
+def _span(seconds: float) -> str:
+    for name, unit in (("d", 86_400.0), ("h", 3_600.0), ("m", 60.0)):
+        if seconds >= unit:
+            return f"{seconds / unit:g}{name}"
+    return f"{seconds:g}s"

@@ -1,0 +1,98 @@
+"""Why an item is in a list, in words a shopper understands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from core.catalogue import PATH_SEPARATOR
+from core.decision import Reason
+from ranker.channels import Found
+from ranker.context import Context
+from ranker.live import Live
+from ranker.space import Space
+
+MOST = 2
+# how telling a channel's best score is beside the others'
+CONVINCING = {
+    "own": 1.0, "bought": 0.9, "carted": 0.8, "seen": 0.75, "text": 0.6, "sessions": 0.55, "new": 0.3, "trending": 0.25,
+}  # fmt: skip
+
+
+class Explainer:
+    """Reasons for the items of one answer."""
+
+    def __init__(self, ctx: Context, found: Mapping[str, Found], live: Live, space: Space | None) -> None:
+        self.ctx, self.live, self.space = ctx, live, space
+        self._scores = {name: dict(zip(rows.tolist(), scores.tolist(), strict=True)) for name, (rows, scores) in found.items()}
+        self._top = {name: max(scores.values(), default=1.0) for name, scores in self._scores.items()}
+        self._own = {row: place for place, row in enumerate(ctx.own.tolist())}
+
+    def of(self, row: int) -> tuple[Reason, ...]:
+        """Up to two reasons, the most telling first."""
+        weighed = [
+            (CONVINCING[name] * (0.25 + scores[row] / self._top[name]), name)
+            for name, scores in self._scores.items()
+            if row in scores and self._top[name] > 0
+        ]
+        reasons: list[Reason] = []
+        for _, name in sorted(weighed, reverse=True):
+            reason = self._say(name, row)
+            if reason is not None and all(reason.code != other.code for other in reasons):
+                reasons.append(reason)
+            if len(reasons) == MOST:
+                break
+        return tuple(reasons)
+
+    def _say(self, name: str, row: int) -> Reason | None:
+        say: Mapping[str, Callable[[int], Reason | None]] = {
+            "own": self._again,
+            "bought": lambda r: self._together(r, "bought", "bought_with", "often bought with {}"),
+            "carted": lambda r: self._together(r, "carted", "carted_with", "often put in the basket with {}"),
+            "seen": lambda r: self._together(r, "seen", "viewed", "because you viewed {}"),
+            "text": self._similar,
+            "sessions": lambda r: Reason("sessions", "chosen by shoppers with a taste like yours"),
+            "trending": self._trending,
+            "new": lambda r: Reason("new", "new in the shop"),
+        }
+        return say[name](row)
+
+    def _title(self, row: int) -> str:
+        item = self.live.items[row]
+        return item.title if item is not None and item.title else self.live.ids[row]
+
+    def _again(self, row: int) -> Reason:
+        place = self._own[row]
+        if self.ctx.column("buys")[place] > 0:
+            return Reason("again", "you bought this before")
+        if self.ctx.column("carts")[place] > 0:
+            return Reason("carted", "you put this in your basket")
+        return Reason("looked", "you looked at this")
+
+    def _together(self, row: int, relation: str, code: str, words: str) -> Reason | None:
+        circles, sources = self.live.circles[relation], self.ctx.history
+        weight = np.where(circles.rows[sources] == row, circles.share[sources], 0.0).max(1) * self.ctx.weights
+        if not len(weight) or weight.max() <= 0:
+            return None
+        source = int(sources[int(np.argmax(weight))])
+        return Reason(code, words.format(self._title(source)), self.live.ids[source])
+
+    def _similar(self, row: int) -> Reason | None:
+        sources = self.ctx.history[:10]
+        if self.space is None or not len(sources):
+            return None
+        vectors, has = self.space.of(sources)
+        mine, known = self.space.of(np.array([row]))
+        if not known[0] or not has.any():
+            return None
+        source = int(sources[int(np.argmax(np.where(has, vectors @ mine[0], -1.0)))])
+        if source == row:
+            return None
+        return Reason("similar", f"similar to {self._title(source)}", self.live.ids[source])
+
+    def _trending(self, row: int) -> Reason:
+        item = self.live.items[row]
+        if item is not None and item.categories:
+            return Reason("trending", f"trending in {item.categories[0].split(PATH_SEPARATOR)[-1]}")
+        return Reason("trending", "trending now")

@@ -1,0 +1,97 @@
+"""Item vectors of one space, by item row, with the index over them.
+
+A space is an encoder with a text template; its id is on everything made in it, and vectors of
+two spaces never meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import SpaceMixed
+from core.settings import IndexSettings
+from index.ann import build
+from index.exact import Index
+from ranker.arrays import Floats, Rows, grown
+
+
+class Space:
+    """Vectors by row (float16) and the index of those that are sold; grows as items arrive."""
+
+    def __init__(self, space_id: str, dim: int, settings: IndexSettings) -> None:
+        self.space_id, self.dim, self._settings = space_id, dim, settings
+        self.vectors = np.zeros((0, dim), np.float16)
+        self.has = np.zeros(0, bool)
+        empty = np.zeros((0, dim), np.float32)
+        self.index: Index = build(settings, space_id, np.zeros(0, np.int64), empty)
+        self.count = 0
+        self._pending: list[tuple[Rows, Floats]] = []
+        self._removed: list[int] = []
+        self._lock = Lock()
+
+    def offer(self, space_id: str, rows: Sequence[int] | Rows, vectors: NDArray[np.float32]) -> None:
+        """Note new or changed vectors, from any thread.
+
+        Raises:
+            SpaceMixed: the vectors are of another space.
+        """
+        if space_id != self.space_id:
+            raise SpaceMixed(f"vectors of space {space_id} offered to space {self.space_id}")
+        with self._lock:
+            self._pending.append((np.asarray(rows, np.int64), vectors))
+
+    def remove(self, rows: Sequence[int]) -> None:
+        """Note that items are no longer sold: they stay known but are not found any more."""
+        with self._lock:
+            self._removed.extend(rows)
+
+    def refresh(self) -> None:
+        """Bring vectors and index up to what was offered; by the thread that answers requests."""
+        if not self._pending and not self._removed:
+            return
+        with self._lock:
+            pending, self._pending = self._pending, []
+            removed, self._removed = self._removed, []
+        if pending:
+            self._put(np.concatenate([rows for rows, _ in pending]), np.concatenate([found for _, found in pending]))
+        if removed:
+            self.index.remove(np.unique(np.asarray(removed, np.int64)))
+
+    def _put(self, rows: Rows, vectors: Floats) -> None:
+        last = len(rows) - 1 - np.unique(rows[::-1], return_index=True)[1]  # the newest of each row
+        rows, vectors = rows[last], vectors[last]
+        if int(rows.max()) >= len(self.has):
+            capacity = max(1024, 2 * int(rows.max()))
+            self.vectors, self.has = grown(self.vectors, capacity), grown(self.has, capacity)
+        self.count += int(np.count_nonzero(~self.has[rows]))
+        self.vectors[rows], self.has[rows] = vectors.astype(np.float16), True
+        if self._outgrown(len(rows)):
+            keys = np.flatnonzero(self.has)
+            self.index = build(self._settings, self.space_id, keys, self.vectors[keys].astype(np.float32))
+        else:
+            self.index.add(rows, vectors)
+
+    def _outgrown(self, arriving: int) -> bool:
+        """Whether the index was built for far fewer vectors than it is to hold now."""
+        return self.count > self._settings.flat_until and (
+            self.index.needs_rebuild or self.count - arriving <= self._settings.flat_until
+        )
+
+    def of(self, rows: Rows) -> tuple[Floats, NDArray[np.bool_]]:
+        """Vectors `(rows, dim)`, zero where an item has none yet, and which have one."""
+        inside = rows < len(self.has)
+        has = np.zeros(len(rows), bool)
+        has[inside] = self.has[rows[inside]]
+        vectors = np.zeros((len(rows), self.dim), np.float32)
+        vectors[has] = self.vectors[rows[has]]
+        return vectors, has
+
+    def search(self, vector: Floats, count: int, allowed: Rows | None = None) -> tuple[Rows, Floats]:
+        """The nearest items of one vector, best first."""
+        keys, scores = self.index.search(vector[None, :], count, allowed=allowed)
+        found = keys[0] >= 0
+        return keys[0][found], scores[0][found]

@@ -1,0 +1,44 @@
+"""The neighbour step: which items are seen, carted and bought together.
+
+Reads item-signals, keyed by item. Weights fade with one half-life; an item keeps its heaviest
+neighbours. Kept scaled from an epoch of its own, so that adding a pair touches nothing else
+(forward decay: Cormode et al., "Forward Decay: A Practical Time Decay Model for Streaming
+Systems", ICDE 2009).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from core.settings import NeighbourSettings
+from core.stats import Circle, Neighbours, Signal
+from streams.profile import Output
+
+_HIGHEST: Final = 400.0  # half-lives after the epoch; 2 ** 1023 is the end of floats
+
+
+def meet(state: Neighbours, message: Signal, settings: NeighbourSettings) -> tuple[Neighbours, Sequence[Output]]:
+    """The neighbours after a signal that names partners or a fresh appearance."""
+    if not message.relation or not (message.partners or message.fresh):
+        return state, ()
+    half_life_ms = settings.half_life_s * 1000.0
+    circle = state.circles.get(message.relation) or Circle(message.ts, 0.0, {})
+    age = (message.ts - circle.epoch) / half_life_ms
+    if age > _HIGHEST:
+        circle, age = _rescale(circle, message.ts, age), 0.0
+    scale = 2.0 ** max(age, -_HIGHEST)
+    step = message.pair_weight * scale
+    weights = dict(circle.weights)
+    for partner in message.partners:
+        weights[partner] = weights.get(partner, 0.0) + step
+    if len(weights) > 2 * settings.kept:
+        least = sorted(weights.values())[-settings.kept]
+        weights = {item: weight for item, weight in weights.items() if weight >= least}
+    total = circle.total + (scale if message.fresh else 0.0)
+    return Neighbours(1, {**state.circles, message.relation: Circle(circle.epoch, total, weights)}), ()
+
+
+def _rescale(circle: Circle, epoch: int, age: float) -> Circle:
+    scale = 2.0**-age
+    return Circle(epoch, circle.total * scale, {item: weight * scale for item, weight in circle.weights.items()})
