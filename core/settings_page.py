@@ -56,9 +56,14 @@ def as_markdown() -> str:
     parts = [_INTRODUCTION]
     settings = describe()
     for section in msgspec.structs.fields(Settings):
-        parts.append(f"\n## [{section.name}]\n\n{_purpose(section.type)}| field | default | |\n|---|---|---|\n")
-        parts += [f"| {s.field} | `{s.default}` | {s.comment} |\n" for s in settings if s.section == section.name]
+        parts.append(f"\n## [{section.name}]\n\n{_purpose(section.type)}| field | default | meaning |\n|---|---|---|\n")
+        parts += [_row(one) for one in settings if one.section == section.name]
     return "".join(parts)
+
+
+def _row(setting: Setting) -> str:
+    default, comment = setting.default.replace("|", r"\|"), setting.comment.replace("|", r"\|")
+    return f"| {setting.field} | `{default}` | {comment} |\n"
 
 
 def _purpose(section: type[Section]) -> str:

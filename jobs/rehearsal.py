@@ -7,6 +7,7 @@ what the replay of `evaluation` answers its queries from.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,41 +20,34 @@ from core.catalogue import Item, ItemChange
 from core.decision import Label, Request
 from core.errors import FutureLeak
 from core.events import Event
-from core.ids import hash64
+from core.ids import SECOND_MS, coin, hash64
 from core.profile import NOBODY, Profile
 from core.settings import Settings
 from jobs.embedding import Embedder
+from jobs.lessons import GRADES, Lesson, collect
 from ranker import features
 from ranker.arrays import Floats
 from ranker.channels import CHANNELS
 from ranker.live import Live
-from ranker.model import Examples, Ranker, train
+from ranker.model import Ranker, train
 from ranker.recommend import Draft, Snapshot, draft_list
 from ranker.space import Space
 from streams.attribution import Served
 from streams.runner import Runner
 from streams.topology import build
 
-GRADES: Final = {"view": 1, "click": 1, "wish": 1, "cart": 2, "like": 2, "buy": 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """One list with what came of it. `ts` is when it was made, ms."""
-
-    ts: int
-    features: Floats
-    grades: NDArray[np.int8]
+ENOUGH_DELAYS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A run of the ranker job: event time, lists learnt from, newest event seen, and the ranker."""
+    """A run of the ranker job: event time, lists learnt from, newest event seen."""
 
     ts: int
     groups: int
     max_event_ms: int
     ranker: Ranker
+    seconds: float  # that training took
 
 
 @dataclass(slots=True)
@@ -97,6 +91,7 @@ class Rehearsal:
         self.now_ms = 0
         self._open: dict[str, _Open] = {}
         self._texts: dict[str, Item] = {}
+        self._delays = np.zeros(52, np.int64)  # labels by bit length of their delay in ms
         self._learnt = 0  # lessons ever
         self._learnt_at_training = 0
         self._schema, self._names = features.schema(settings), features.names(settings)
@@ -120,12 +115,20 @@ class Rehearsal:
         Raises:
             FutureLeak: something the answer would rest on is newer than the request.
         """
+        return self.draft_with(request, self.ready(request.ts))
+
+    def ready(self, now_ms: int) -> Snapshot:
+        """What requests of this moment are answered from, after the jobs that are due."""
         self._embed()
-        self._retrain(request.ts)
+        self._retrain(now_ms)
+        return self.snapshot
+
+    def draft_with(self, request: Request, snapshot: Snapshot) -> Draft:
+        """The same with a snapshot of one's own making, such as one with fewer channels."""
         newest = max(self.snapshot.live.max_event_ms, self.trained[-1].max_event_ms if self.trained else 0)
         if newest > request.ts:
             raise FutureLeak(f"asked as of {request.ts}, but the state has seen {newest}")
-        return draft_list(request, self.profile(request.shopper) if request.shopper else NOBODY, self.snapshot)
+        return draft_list(request, self.profile(request.shopper) if request.shopper else NOBODY, snapshot)
 
     def _publish(self, topic: str, key: str, value: Any) -> None:
         self.snapshot.live.offer(topic, key, value)
@@ -133,15 +136,15 @@ class Rehearsal:
             if value is not None:
                 self._texts[key] = value
             elif self.snapshot.space is not None:
-                self.snapshot.space.remove([self.snapshot.live.row(key)])
+                self.snapshot.space.remove([key])
 
     def _embed(self) -> None:
         """Give the items that came or changed since the last request their vectors."""
         if not self._texts or self._embedder is None or self.snapshot.space is None:
             return
         items, self._texts = list(self._texts.values()), {}
-        rows = [self.snapshot.live.row(item.item_id) for item in items]
-        self.snapshot.space.offer(self._embedder.space_id, rows, self._embedder.vectors(items))
+        names = [item.item_id for item in items]
+        self.snapshot.space.offer(self._embedder.space_id, names, self._embedder.vectors(items))
 
     # ------------------------------------------------------------------ decisions at past moments
     def _rehearse(self, event: Event) -> None:
@@ -155,17 +158,21 @@ class Rehearsal:
             if name not in self._open:
                 items = tuple(line.item_id for line in event.items)
                 self.learn(name, event.shopper, self._ask(event, name, items), event.ts)
-        elif event.items and event.name in ("view_item", "add_to_cart", "purchase") and self._comes_back(event):
+        elif event.items and event.name in ("view_item", "add_to_cart", "purchase") and self.comes_back(event):
             name = f"visit-{event.event_id}"
             self.learn(name, event.shopper, self._ask(event, name, None), event.ts)
 
     def _ask(self, event: Event, name: str, items: tuple[str, ...] | None) -> Draft:
-        request = Request(recommendation_id=name, ts=event.ts, shopper=event.shopper, items=items)
+        # every other visit asks for items that are new to the shopper: both kinds are to be ranked well
+        only_new = items is None and coin(name) < 0.5
+        request = Request(
+            recommendation_id=name, ts=event.ts, shopper=event.shopper, items=items, exclude_bought=only_new
+        )
         self._embed()
         # a lesson is what the candidates looked like; how the present ranker orders them does not matter
         return draft_list(request, self.profile(event.shopper), replace(self.snapshot, ranker=None))
 
-    def _comes_back(self, event: Event) -> bool:
+    def comes_back(self, event: Event) -> bool:
         """Whether the event begins a new session of its shopper."""
         sessions = self.profile(event.shopper).sessions
         if not sessions:
@@ -185,6 +192,7 @@ class Rehearsal:
     def _emit(self, topic: str, key: str, value: Any) -> None:
         if topic != "labelled" or not isinstance(value, Label):
             return
+        self._delays[min(value.delay_ms, 1 << 50).bit_length()] += 1
         watched = self._open.get(value.recommendation_id)
         grade = GRADES.get(value.outcome, 0)
         place = watched.items.get(value.item) if watched else None
@@ -192,14 +200,22 @@ class Rehearsal:
             watched.grades[place] = grade
 
     def _close(self, now_ms: int) -> None:
-        """Turn the lists whose window has passed into lessons. They lie in order of their time."""
-        window_ms = self.settings.attribution.window_s * 1000.0
+        """Turn the lists of which nothing more is to be expected into lessons. They lie in order of their time."""
+        window_ms = self._settled_ms()
         for name in list(self._open):
             watched = self._open[name]
             if now_ms - watched.ts <= window_ms:
                 break
             del self._open[name]
             self._keep(name, watched)
+
+    def _settled_ms(self) -> float:
+        """How long to wait for what follows a list: until 99 % of all that was seen to follow came, or the window."""
+        window_ms = self.settings.attribution.window_s * 1000.0
+        known = np.cumsum(self._delays)
+        if known[-1] < ENOUGH_DELAYS:
+            return window_ms
+        return min(window_ms, max(float(SECOND_MS), 2.0 ** int(np.searchsorted(known, 0.99 * known[-1]))))
 
     def _keep(self, name: str, watched: _Open) -> None:
         """A lesson of all that was wanted and a sample of what was not."""
@@ -213,6 +229,13 @@ class Rehearsal:
         keep = np.concatenate([wanted, rest])
         self.lessons.append(Lesson(watched.ts, watched.features[keep], watched.grades[keep]))
         self._learnt += 1
+
+    def finish(self) -> None:
+        """At the end of the log: every list still open has seen all that will follow."""
+        self._embed()
+        self.snapshot.refresh()
+        for name in list(self._open):
+            self._keep(name, self._open.pop(name))
 
     # ------------------------------------------------------------------ the ranker job
     def _retrain(self, now_ms: int) -> None:
@@ -238,20 +261,11 @@ class Rehearsal:
         lessons = [one for one in self.lessons if now_ms - one.ts <= window_ms]
         if len(lessons) < self.settings.training.min_groups:
             return None
+        started = time.perf_counter()
         ranker = train(collect(lessons), self._names, self._schema, self.settings.training)
         self._learnt_at_training = self._learnt
-        seen = max(one.ts for one in lessons) + round(self.settings.attribution.window_s * 1000.0)
-        result = Trained(now_ms, len(lessons), min(seen, now_ms), ranker)
+        result = Trained(now_ms, len(lessons), self.now_ms, ranker, time.perf_counter() - started)
         self.trained.append(result)
         if self._on_train is not None:
             self._on_train(result)
         return result
-
-
-def collect(lessons: Sequence[Lesson]) -> Examples:
-    """The lessons as one block for the trainer."""
-    return Examples(
-        np.concatenate([one.features for one in lessons]),
-        np.concatenate([one.grades for one in lessons]),
-        np.array([len(one.grades) for one in lessons], np.int64),
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import msgspec
 import numpy as np
 
 from core.decision import Decision, Filters, Ranked, Reason, Request
@@ -45,6 +46,7 @@ class Snapshot:
     ranker: Ranker | None = None
     bundle: str = ""
     channels: tuple[str, ...] = tuple(CHANNELS)
+    explained: bool = True  # compute features also where no ranker needs them: for the log of decisions
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ class Snapshot:
         """Take in what the topics brought since the last request."""
         self.live.refresh()
         if self.space is not None:
-            self.space.refresh()
+            self.space.refresh(self.live.row)
 
 
 @dataclass(slots=True)
@@ -105,7 +107,10 @@ def draft_list(request: Request, profile: Profile, snapshot: Snapshot) -> Draft:
             rows, fused = _given(request.items, found, live)
         else:
             rows, fused = _union(found, gate, snapshot, request.n)
-    matrix = features.compute(ctx, rows, found, fused, live, space)
+    if snapshot.explained or snapshot.ranker is not None:
+        matrix = features.compute(ctx, rows, found, fused, live, space)
+    else:
+        matrix = np.zeros((len(rows), 0), np.float32)
     scores = fused
     if snapshot.ranker is not None and len(rows):
         scores = snapshot.ranker.score(matrix)
@@ -224,6 +229,7 @@ def near(
     space, live = snapshot.space, snapshot.live
     if space is None:
         raise Missing("there are no text vectors: the encoder is switched off (encoder.model = none)")
+    snapshot.refresh()
     request = Request(recommendation_id="", ts=0, exclude_items=(exclude,) if exclude else (), filters=filters)
     with opened(understand(request, NOBODY, live, None), live) as gate:
         allowed = gate.all() if filters != Filters() else None
@@ -253,8 +259,9 @@ def together(item_id: str, n: int, filters: Filters, snapshot: Snapshot) -> list
 def trending(n: int, category: str | None, now_ms: int, filters: Filters, snapshot: Snapshot) -> list[Ranked]:
     """What is used most of late, in the whole shop or in a category."""
     live = snapshot.live
+    snapshot.refresh()
     if category is not None:
-        filters = Filters(**{**{f: getattr(filters, f) for f in filters.__struct_fields__}, "categories": (category,)})
+        filters = msgspec.structs.replace(filters, categories=(category,))
     request = Request(recommendation_id="", ts=now_ms, filters=filters)
     with opened(understand(request, NOBODY, live, None), live) as gate:
         rows = gate.all()

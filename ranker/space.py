@@ -6,7 +6,7 @@ two spaces never meet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 
 import numpy as np
@@ -29,12 +29,12 @@ class Space:
         empty = np.zeros((0, dim), np.float32)
         self.index: Index = build(settings, space_id, np.zeros(0, np.int64), empty)
         self.count = 0
-        self._pending: list[tuple[Rows, Floats]] = []
-        self._removed: list[int] = []
+        self._pending: list[tuple[Sequence[str], Floats]] = []
+        self._removed: list[str] = []
         self._lock = Lock()
 
-    def offer(self, space_id: str, rows: Sequence[int] | Rows, vectors: NDArray[np.float32]) -> None:
-        """Note new or changed vectors, from any thread.
+    def offer(self, space_id: str, items: Sequence[str], vectors: Floats) -> None:
+        """Note new or changed vectors `(items, dim)`, from any thread.
 
         Raises:
             SpaceMixed: the vectors are of another space.
@@ -42,14 +42,14 @@ class Space:
         if space_id != self.space_id:
             raise SpaceMixed(f"vectors of space {space_id} offered to space {self.space_id}")
         with self._lock:
-            self._pending.append((np.asarray(rows, np.int64), vectors))
+            self._pending.append((items, vectors))
 
-    def remove(self, rows: Sequence[int]) -> None:
-        """Note that items are no longer sold: they stay known but are not found any more."""
+    def remove(self, items: Sequence[str]) -> None:
+        """Note that items are no longer sold: they are not found any more."""
         with self._lock:
-            self._removed.extend(rows)
+            self._removed.extend(items)
 
-    def refresh(self) -> None:
+    def refresh(self, row_of: Callable[[str], int]) -> None:
         """Bring vectors and index up to what was offered; by the thread that answers requests."""
         if not self._pending and not self._removed:
             return
@@ -57,13 +57,12 @@ class Space:
             pending, self._pending = self._pending, []
             removed, self._removed = self._removed, []
         if pending:
-            self._put(np.concatenate([rows for rows, _ in pending]), np.concatenate([found for _, found in pending]))
+            newest = {item: vector for items, vectors in pending for item, vector in zip(items, vectors, strict=True)}
+            self._put(np.array([row_of(item) for item in newest]), np.stack(list(newest.values())))
         if removed:
-            self.index.remove(np.unique(np.asarray(removed, np.int64)))
+            self.index.remove(np.unique([row_of(item) for item in removed]))
 
     def _put(self, rows: Rows, vectors: Floats) -> None:
-        last = len(rows) - 1 - np.unique(rows[::-1], return_index=True)[1]  # the newest of each row
-        rows, vectors = rows[last], vectors[last]
         if int(rows.max()) >= len(self.has):
             capacity = max(1024, 2 * int(rows.max()))
             self.vectors, self.has = grown(self.vectors, capacity), grown(self.has, capacity)

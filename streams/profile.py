@@ -220,7 +220,8 @@ def _in_order(touches: tuple[Touch, ...], ts: int) -> tuple[Touch, ...]:
 
 
 def _most_recent(memory: dict[str, Memory], keep: int) -> dict[str, Memory]:
-    ranked = sorted(memory.items(), key=lambda pair: (max(pair[1].last, pair[1].last_buy), pair[0]))
+    """What was bought is remembered before what was only looked at."""
+    ranked = sorted(memory.items(), key=lambda pair: (pair[1].buys > 0, pair[1].last, pair[0]))
     return dict(ranked[-keep:])
 
 

@@ -35,9 +35,20 @@ class Table:
         state = self._states.get(key)
         if state is None:
             stored = self._fetch(self._name, key.encode()) if self._fetch else None
-            state = self._decoder.decode(stored) if stored is not None else self._empty
+            state = self.decode(stored) if stored is not None else self._empty
             self._states[key] = state
         return state
+
+    def decode(self, stored: bytes) -> Any:
+        return self._decoder.decode(stored)
+
+    def peek(self, key: str) -> Any:
+        """The state of a key, for another thread than the one that feeds: nothing is kept of the look."""
+        state = self._states.get(key)
+        if state is not None:
+            return state
+        stored = self._fetch(self._name, key.encode()) if self._fetch else None
+        return self.decode(stored) if stored is not None else self._empty
 
     def put(self, key: str, state: Any) -> None:
         self._states[key] = state

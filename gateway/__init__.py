@@ -1,0 +1,1 @@
+"""The HTTP interface of a shop's recommender, and its pages."""

@@ -1,0 +1,1 @@
+"""Item text and the encoder that turns it into vectors."""

@@ -1,0 +1,69 @@
+"""What opens a whole bundle: the ranker and the vectors, checked against the settings of the process.
+
+    ranker.txt     LightGBM's own text; absent while the blend ranks
+    items.txt      item ids, one a line, in the order of the vectors
+    vectors.npy    float16, (items, dim), unit length
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import Broken
+from core.manifest import Manifest
+from core.settings import Settings
+from ranker import features
+from ranker.model import Ranker
+from ranker.recommend import Snapshot
+
+RANKER, ITEMS, VECTORS = "ranker.txt", "items.txt", "vectors.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A bundle in memory. The vectors are mapped: processes on one machine share them."""
+
+    manifest: Manifest
+    ranker: Ranker | None
+    items: tuple[str, ...]
+    vectors: NDArray[np.float16]
+
+
+def save(folder: Path, ranker: Ranker | None, snapshot: Snapshot) -> None:
+    """Write the files of a bundle: the ranker, and the vectors of all items that have one."""
+    if ranker is not None:
+        ranker.save(folder / RANKER)
+    live, space = snapshot.live, snapshot.space
+    if space is None:
+        (folder / ITEMS).write_text("")
+        np.save(folder / VECTORS, np.zeros((0, 0), np.float16))
+        return
+    rows = np.flatnonzero(space.has[: len(live)])
+    # a line break in an id would move every id behind it
+    rows = np.array([row for row in rows.tolist() if live.ids[row].splitlines() == [live.ids[row]]], np.int64)
+    (folder / ITEMS).write_text("\n".join(live.ids[row] for row in rows.tolist()))
+    np.save(folder / VECTORS, space.vectors[rows])
+
+
+def open_bundle(folder: Path, manifest: Manifest, settings: Settings) -> Opened:
+    """Read a bundle whose checksums were verified.
+
+    Raises:
+        Broken: its ranker wants other features than these settings give.
+    """
+    ranker = None
+    if manifest.ranker != "blend":
+        schema = features.schema(settings)
+        if manifest.features.hash != schema:
+            raise Broken(
+                f"bundle {manifest.id} was trained on feature schema {manifest.features.hash}, "
+                f"the settings give {schema}: train again after a change of popularity.half_lives_s"
+            )
+        ranker = Ranker.load(folder / RANKER, schema)
+    text = (folder / ITEMS).read_text()
+    items = tuple(text.split("\n")) if text else ()
+    return Opened(manifest, ranker, items, np.load(folder / VECTORS, mmap_mode="r"))

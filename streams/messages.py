@@ -1,0 +1,97 @@
+"""What the records of the log say: messages to records for every writer, and back for every reader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from core.catalogue import ItemChange, parse_change
+from core.decision import Decision, Label
+from core.errors import BadInput
+from core.events import Event, decode, encode
+from core.ids import digest
+from streams.log import Entry, New
+
+Message = Event | ItemChange | Decision | Label
+
+DEAD_LETTERS: Final = "dead-letter"
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A record of `dead-letter`: what was refused, when (ms), why, and where it came from."""
+
+    reason: str
+    origin: str  # gateway, or the topic, partition and offset of a record
+    ts: int
+    raw: str
+
+
+_letters: Final = msgspec.json.Decoder(Letter)
+_decisions: Final = msgspec.msgpack.Decoder(Decision)
+_labels: Final = msgspec.msgpack.Decoder(Label)
+
+
+def of_event(event: Event) -> New:
+    """The record of an event; the log takes its `event_id` once."""
+    return New(event.topic, event.shopper.encode(), encode(event), event.ts, event.event_id)
+
+
+def of_change(change: ItemChange) -> New:
+    """The record of a change of the catalogue."""
+    return New("items", change.item_id.encode(), msgspec.json.encode(change), change.ts)
+
+
+def of_imported(message: Event | ItemChange) -> New:
+    """The record of a message from a file: one that is imported again, item changes too, is taken once."""
+    if isinstance(message, Event):
+        return of_event(message)
+    record = of_change(message)
+    return record._replace(event_id=digest(record.value or b""))
+
+
+def of_decision(decision: Decision) -> New:
+    """The record of a served list."""
+    return New("decisions", decision.shopper.encode(), msgspec.msgpack.encode(decision), decision.ts)
+
+
+def of_output(topic: str, key: str, value: Any) -> New:
+    """The record of what a step emits to a topic that no step reads."""
+    return New(topic, key.encode(), msgspec.msgpack.encode(value), int(getattr(value, "ts", 0)))
+
+
+def of_letter(letter: Letter) -> New:
+    """The record of something refused."""
+    return New(DEAD_LETTERS, b"", msgspec.json.encode(letter), letter.ts)
+
+
+def unreadable(entry: Entry, reason: str) -> New:
+    """The dead letter of a record that says nothing that can be understood."""
+    raw = (entry.value or b"").decode("utf-8", "replace")
+    return of_letter(Letter(reason, f"{entry.topic}/{entry.partition}/{entry.offset}", entry.ts, raw))
+
+
+def letter(entry: Entry) -> Letter:
+    """What a record of `dead-letter` says."""
+    return _letters.decode(entry.value or b"")
+
+
+def messages(entry: Entry) -> Sequence[Message | BadInput]:
+    """What a record says, and in place of each event that cannot be used the reason; nothing of a removal.
+
+    Raises:
+        BadInput: the record as a whole cannot be read.
+    """
+    if entry.value is None:
+        return ()
+    if entry.topic in ("clickstream", "feedback"):
+        return decode(entry.value)
+    try:
+        if entry.topic == "items":
+            return (parse_change(msgspec.json.decode(entry.value), received_ms=entry.ts),)
+        if entry.topic == "decisions":
+            return (_decisions.decode(entry.value),)
+        return (_labels.decode(entry.value),)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"cannot be read: {error}") from None

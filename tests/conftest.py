@@ -1,0 +1,48 @@
+"""Which tests run: what is off unless asked for, and what needs a browser."""
+
+import os
+import shutil
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+ON_REQUEST = ("slow", "kafka", "gpu")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_REQUIRED = os.environ.get("HEADWATER_TEST_BROWSER") == "required"
+
+settings.register_profile("headwater", deadline=None)  # a busy machine is no failure
+settings.load_profile("headwater")
+
+
+def installed_browser() -> str | None:
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser that tests marked `browser` drive."""
+    path = installed_browser()
+    assert path is not None, "tests that use this fixture carry the marker browser"
+    return path
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    browser = installed_browser()
+    for item in items:
+        for name in ON_REQUEST:
+            if item.get_closest_marker(name) and name not in config.option.markexpr:
+                item.add_marker(pytest.mark.skip(reason=f"{name} tests run when asked for: pytest -m {name}"))
+        if item.get_closest_marker("browser") and browser is None:
+            item.add_marker(pytest.mark.skip(reason=f"no browser: none of {', '.join(BROWSERS)} is installed"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if BROWSER_REQUIRED and report.skipped and item.get_closest_marker("browser"):
+        report.outcome = "failed"
+        report.longrepr = f"HEADWATER_TEST_BROWSER=required, but the test was skipped: {report.longreprtext}"
+    return report
