@@ -99,7 +99,11 @@ class Open(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Attribution(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """State of the attribution step; one a shopper."""
+    """State of the attribution step; one a shopper.
+
+    `open` is oldest first; `seen` holds hashes of the ids of the latest acts that were attributed.
+    """
 
     v: int = 1
     open: tuple[Open, ...] = ()
+    seen: tuple[int, ...] = ()

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from core.errors import BadInput
-from core.fields import AHEAD_MS, MAX_ID, MAX_TS, attributes_of, check_nesting, identifier, time_of
+from core.fields import AHEAD_MS, MAX_ID, MAX_TS, RESERVED, attributes_of, check_nesting, identifier, time_of
 from core.ids import DAY_MS, MINUTE_MS, ShopperId, digest
 
 BEHAVIOUR: Final = (
@@ -208,6 +208,8 @@ def _check_bounds(event: Event) -> None:
 def _check_line(line: Line) -> None:
     if not 0 < len(line.item_id) <= MAX_ID:
         raise BadInput(f"item_id must have 1 to {MAX_ID} characters, got {len(line.item_id)}")
+    if line.item_id.startswith(RESERVED):
+        raise BadInput(f"item_id must not begin with a control character, got {line.item_id!r:.80}")
     if line.index is not None and not 0 <= line.index < 1 << 31:
         raise BadInput(f"index of {line.item_id!r} must be a place counted from 0, got {line.index}")
     if not 0 < line.quantity < 1e9:

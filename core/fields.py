@@ -10,6 +10,7 @@ from core.errors import BadInput
 from core.ids import MINUTE_MS
 
 MAX_ID: Final = 256
+RESERVED: Final = "\x1f"  # begins keys that stand among items and are none, such as those of categories
 MAX_TS: Final = 1 << 53  # JavaScript's whole numbers end there
 AHEAD_MS: Final = 10 * MINUTE_MS
 MAX_NESTING: Final = 8  # of a value in attributes; what is decoded here is encoded again further on
@@ -83,4 +84,6 @@ def identifier(value: object, key: str) -> str | None:
         raise BadInput(f"{key} must be a string, got {type(value).__name__}")
     if len(value) > MAX_ID:
         raise BadInput(f"{key} is longer than {MAX_ID} characters ({len(value)})")
+    if key == "item_id" and value.startswith(RESERVED):
+        raise BadInput(f"{key} must not begin with a control character, got {value!r:.80}")
     return value

@@ -1,4 +1,4 @@
-"""The page docs/settings.md, from the classes that define the settings.
+"""The settings as text: the page docs/settings.md, from the classes that define them, and headwater.toml.
 
 A field's comment in core/settings.py is its documentation, so the two cannot disagree.
 """
@@ -58,6 +58,20 @@ def as_markdown() -> str:
     for section in msgspec.structs.fields(Settings):
         parts.append(f"\n## [{section.name}]\n\n{_purpose(section.type)}| field | default | meaning |\n|---|---|---|\n")
         parts += [_row(one) for one in settings if one.section == section.name]
+    return "".join(parts)
+
+
+def as_toml(settings: Settings) -> str:
+    """The settings as headwater.toml has them; where one is not the default, the default stands beside it."""
+    parts = []
+    told = describe()
+    for section in settings.__struct_fields__:
+        parts.append(f"[{section}]\n")
+        for one in (one for one in told if one.section == section):
+            value = _written(getattr(getattr(settings, section), one.field))
+            beside = one.comment if value == one.default else f"{one.comment} (default {one.default})"
+            parts.append(f"{one.field} = {value}  # {beside}\n" if beside else f"{one.field} = {value}\n")
+        parts.append("\n")
     return "".join(parts)
 
 

@@ -1,8 +1,8 @@
 """The whole shop in one process: the embedded log, the runner, the encoder and the answers.
 
 Three threads beside the event loop: the runner follows the log, the embedder gives new items
-their vectors, the scribe logs decisions and watches for a new bundle. Arrays move only in the
-event loop, between requests.
+their vectors, the scribe logs decisions and watches for a new bundle. Arrays move only under
+one lock, between requests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -21,77 +21,95 @@ import msgspec
 import numpy as np
 
 from core.bundle import Bundles
-from core.catalogue import Item, ItemChange, parse_change
+from core.catalogue import Item, ItemChange
 from core.decision import Decision, Filters, Ranked, Request
-from core.errors import BadInput, HeadwaterError, Missing, Unavailable
-from core.events import Event, decode, encode
+from core.errors import HeadwaterError, Missing, Unavailable
+from core.events import Event
 from core.profile import NOBODY, Profile
 from core.settings import Settings
-from gateway.ports import Refused
+from gateway.ports import KnownShopper, Refused
 from jobs.embedding import Embedder
 from ranker import recommend
 from ranker.bundle import Opened, open_bundle
 from ranker.live import Live
 from ranker.recommend import Snapshot
 from ranker.space import Space
-from streams.attribution import Served
-from streams.log import EmbeddedLog, Entry, New
-from streams.runner import Runner
-from streams.topology import SOURCES, build
+from streams.follower import Follower
+from streams.log import EmbeddedLog, New
+from streams.messages import Letter, letters, of_change, of_decision, of_event, of_letter
+from streams.records import Place
+from streams.topology import build
 
 log = logging.getLogger("headwater")
 
-GROUP: Final = "runner"
-BATCH: Final = 500  # records the runner takes at a time
-COMMIT_S: Final = 1.0
 ENCODE_AT_ONCE: Final = 64
+LOG_AT_ONCE: Final = 500  # decisions of one append
 WAIT_S: Final = 0.5  # a POST waits at most this long for its events to take effect
-TABLES_KEPT: Final = 200_000  # states of one table in memory; the others are read when needed
+REFRESH_S: Final = 0.2  # between two looks at what the topics brought, where no request looks before
+LOOK_S: Final = 0.5  # between two looks for a new bundle
+LETTERS_TOLD: Final = 20
 
 
 class EmbeddedShop:
     """Implements the gateway's `Writer`, `Engine` and `Demo` over one SQLite file.
 
     Call `start` in the event loop that serves, and `stop` at its end.
+
+    Args:
+        settings: of the shop.
+        embedder: of item text, or None without a text channel.
+        now_ms: the wall clock, in ms since 1970.
+        shoppers: whom a demonstration can be tried as.
+
+    Raises:
+        Unavailable: another process serves from the same log.
     """
 
-    def __init__(self, settings: Settings, embedder: Embedder | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        embedder: Embedder | None,
+        now_ms: Callable[[], int],
+        shoppers: Sequence[KnownShopper] = (),
+    ) -> None:
         self.settings = settings
-        self._embedder = embedder
+        self._embedder, self._now_ms, self._shoppers = embedder, now_ms, shoppers
         self._log = EmbeddedLog.open(settings.log)
+        try:
+            self._follower = Follower(settings, self._log, self._publish)
+        except Unavailable:
+            self._log.close()
+            raise
         self._bundles = Bundles(settings.bundles.path, settings.bundles.keep)
-        live = Live(settings)
         space = Space(embedder.space_id, embedder.dim, settings.index) if embedder else None
-        self._snapshot = Snapshot(settings, live, space)
-        self._runner = Runner(build(settings), self._publish, self._emit, self._log.get)
-        self._positions = self._log.positions(GROUP)
-        self._outputs: list[New] = []
-        self._to_embed: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._snapshot = Snapshot(settings, Live(settings), space)
         self._arrays = threading.Lock()  # over whatever reads the snapshot: some calls come from threads
+        self._to_embed: queue.SimpleQueue[Item | None] = queue.SimpleQueue()  # None ends the thread
+        self._texts: dict[str, int] = {}  # text_ts of the items that have a vector or wait for one
+        self._encoding = 0  # items being encoded
         self._decisions: queue.SimpleQueue[Decision] = queue.SimpleQueue()
-        self._waiting: list[tuple[dict[tuple[str, int], int], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[dict[Place, int], asyncio.Future[None]]] = []
         self._waiting_lock = threading.Lock()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._refreshing: asyncio.Task[None] | None = None
         self._failure: str | None = None
-        self._caught_up = False
-        self._embedding = 0
         self._opened_id: str | None = None
-        self._done_to = dict(self._positions)
+        self._known_shoppers = 0
 
     # ------------------------------------------------------------------ life
     def start(self) -> None:
         """Load state and bundle, then follow the log. Must be called in the event loop."""
         self._loop = asyncio.get_running_loop()
-        vectors = self._load_bundle_at_start()
-        self._load_tables(vectors)
+        self._load_tables(self._load_bundle())
         self._snapshot.refresh()
         gc.collect()
         gc.freeze()  # what was loaded lives as long as the process: not worth a look by the collector
         gc.set_threshold(50_000, 20, 50)
-        for work in (self._follow, self._embed, self._scribe):
-            thread = threading.Thread(target=self._guarded, args=(work,), name=work.__name__.strip("_"), daemon=True)
+        self._refreshing = self._loop.create_task(self._refresh())
+        for name, work in (("runner", self._follow), ("embedder", self._embed), ("scribe", self._scribe)):
+            thread = threading.Thread(target=self._guarded, args=(name, work), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -99,26 +117,48 @@ class EmbeddedShop:
         """Let the threads finish what they hold, and close the log."""
         self._stopping.set()
         self._to_embed.put(None)
+        if self._refreshing is not None:
+            self._refreshing.cancel()
         for thread in self._threads:
             thread.join(timeout=20)
         self._log.close()
+        self._follower.close()
 
-    def _guarded(self, work: Any) -> None:
+    def trim(self) -> int:
+        """Let the log forget what retention does not keep; how many records went."""
+        return self._log.trim(self._now_ms())
+
+    def events_logged(self) -> int:
+        """How many events the log has ever taken."""
+        return sum(last + 1 for (topic, _), last in self._log.ends().items() if topic in ("clickstream", "feedback"))
+
+    def _guarded(self, name: str, work: Callable[[], None]) -> None:
         """A thread that dies must be seen: the gateway is not ready any more."""
         try:
             work()
         except Exception as error:
-            self._failure = f"the {work.__name__.strip('_')} stopped: {error}"
-            log.exception("thread=%s failed", work.__name__)
+            self._failure = f"the {name} stopped: {error}"
+            log.exception("thread=%s failed", name)
 
-    def _load_bundle_at_start(self) -> Opened | None:
-        bundle_id = self._bundles.current_id()
-        if bundle_id is None:
-            return None
+    async def _refresh(self) -> None:
+        """Take in what the topics bring also while nobody asks, so that the next one to ask need not wait for it."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            self._guarded("refresh", self._refresh_now)
+
+    def _refresh_now(self) -> None:
+        with self._arrays:
+            self._snapshot.refresh()
+
+    # ------------------------------------------------------------------ loading
+    def _load_bundle(self) -> Opened | None:
         try:
-            opened = self._open(bundle_id)
+            self._opened_id = self._bundles.current_id()
+            if self._opened_id is None:
+                return None
+            opened = self._open(self._opened_id)
         except HeadwaterError as error:
-            log.error("bundle=%s not loaded, the blend answers: %s", bundle_id, error)
+            log.error("bundle=%s not loaded, the blend answers: %s", self._opened_id, error)
             return None
         self._take(opened)
         return opened
@@ -129,193 +169,153 @@ class EmbeddedShop:
         if space is not None and manifest.space_id and manifest.space_id != space.space_id:
             raise Missing(
                 f"bundle {bundle_id} is of space {manifest.space_id}, this process encodes in {space.space_id}: "
-                "start it with the encoder and text settings of the bundle"
+                "start it with the encoder and text settings of the bundle, or train again"
             )
         return open_bundle(self._bundles.folder(bundle_id), manifest, self.settings)
 
     def _take(self, opened: Opened) -> None:
-        self._opened_id = opened.manifest.id
         self._snapshot = replace(self._snapshot, ranker=opened.ranker, bundle=opened.manifest.id)
 
     def _load_tables(self, bundle: Opened | None) -> None:
-        live, tables = self._snapshot.live, self._runner.tables
-        texts: dict[str, Item] = {}
+        live, items = self._snapshot.live, dict[str, Item]()
         for stage in build(self.settings):
-            if not stage.publishes:
-                continue
-            table = tables[stage.name]
-            for key, stored in self._log.table(stage.name):
+            table = self._follower.runner.tables[stage.name]
+            for key, stored in self._log.table(stage.name) if stage.publishes else ():
                 value = stage.serve(table.decode(stored))
                 live.offer(stage.publishes, key.decode(), value)
                 if stage.publishes == "catalogue" and value is not None:
-                    texts[key.decode()] = value
-        self._load_vectors(texts, bundle)
+                    items[key.decode()] = value
+        if self._snapshot.space is not None:
+            self._load_vectors(self._snapshot.space, items, bundle)
 
-    def _load_vectors(self, items: dict[str, Item], bundle: Opened | None) -> None:
-        space = self._snapshot.space
-        if space is None:
-            return
+    def _load_vectors(self, space: Space, items: dict[str, Item], bundle: Opened | None) -> None:
+        """Those of the bundle, where the text has not changed since; the others are encoded by and by."""
+        self._texts = {name: item.text_ts for name, item in items.items()}
         if bundle is not None and bundle.manifest.space_id == space.space_id:
-            made_ms = bundle.manifest.created_ms
-            known = [place for place, item in enumerate(bundle.items) if item in items and items[item].text_ts <= made_ms]
+            made = zip(bundle.items, bundle.texts.tolist(), strict=True)
+            known = [place for place, (name, text_ts) in enumerate(made) if self._texts.get(name) == text_ts]
             if known:
                 names = [bundle.items[place] for place in known]
                 space.offer(space.space_id, names, bundle.vectors[known].astype(np.float32))
                 for name in names:
                     del items[name]
-        self._embedding = len(items)
         for item in items.values():
             self._to_embed.put(item)
 
     # ------------------------------------------------------------------ Writer
     async def events(self, accepted: Sequence[Event], refused: Sequence[Refused]) -> None:
         """Append; durable on return, and taken in by the steps unless they lag by more than half a second."""
-        records = [New(e.topic, e.shopper.encode(), encode(e), e.ts, e.event_id) for e in accepted]
-        await self._append(records + [_dead_letter(one) for one in refused])
+        await self._append([of_event(event) for event in accepted], refused)
 
     async def items(self, accepted: Sequence[ItemChange], refused: Sequence[Refused]) -> None:
         """Append catalogue changes; as for events."""
-        records = [New("items", c.item_id.encode(), msgspec.json.encode(c), c.ts) for c in accepted]
-        await self._append(records + [_dead_letter(one) for one in refused])
+        await self._append([of_change(change) for change in accepted], refused)
 
-    async def _append(self, records: list[New]) -> None:
+    async def _append(self, records: list[New], refused: Sequence[Refused]) -> None:
         if self._failure is not None:
             raise Unavailable(self._failure)
-        placed = await asyncio.to_thread(self._log.append, records)
-        wanted: dict[tuple[str, int], int] = {}
-        for record, place in zip(records, placed, strict=True):
-            if place is not None and record.topic in SOURCES:
-                wanted[record.topic, place[0]] = max(place[1], wanted.get((record.topic, place[0]), -1))
-        if wanted and self._loop is not None:
-            done = self._loop.create_future()
-            with self._waiting_lock:
-                self._waiting.append((wanted, done))
-            self._wake()
-            await asyncio.wait([done], timeout=WAIT_S)
+        letters = [Letter(one.reason, "gateway", self._now_ms(), one.raw.decode("utf-8", "replace")) for one in refused]
+        placed = await asyncio.to_thread(self._log.append, records + [of_letter(one) for one in letters])
+        wanted: dict[Place, int] = {}
+        for record, found in zip(records, placed, strict=False):  # nobody waits for letters
+            if found is not None:
+                place = record.topic, found[0]
+                wanted[place] = max(found[1], wanted.get(place, -1))
+        if wanted:
+            await self._taken_in(wanted)
+
+    async def _taken_in(self, wanted: dict[Place, int]) -> None:
+        assert self._loop is not None
+        done = self._loop.create_future()
+        with self._waiting_lock:
+            self._waiting.append((wanted, done))
+        self._wake()
+        await asyncio.wait([done], timeout=WAIT_S)
+        done.cancel()  # where it was too late, nobody waits any more
 
     def _wake(self) -> None:
         """Tell those whose events have taken effect."""
+        ready, still, reached = [], [], self._follower.done
         with self._waiting_lock:
-            ready = [one for one in self._waiting if all(self._done_to.get(p, -1) >= o for p, o in one[0].items())]
-            self._waiting = [one for one in self._waiting if one not in ready and not one[1].done()]
-        for _, done in ready:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(_resolve, done)
+            for wanted, future in self._waiting:
+                if all(reached.get(place, -1) >= offset for place, offset in wanted.items()):
+                    ready.append(future)
+                elif not future.done():
+                    still.append((wanted, future))
+            self._waiting = still
+        if ready and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_resolve, ready)
 
     # ------------------------------------------------------------------ the runner's thread
     def _follow(self) -> None:
-        committed = time.monotonic()
-        since = 0
-        while True:
-            entries = self._log.read_all(SOURCES, self._positions, BATCH)
-            for entry in entries:
-                self._apply(entry)
-                self._positions[entry.topic, entry.partition] = entry.offset
-            since += len(entries)
-            self._done_to = dict(self._positions)
-            self._wake()
-            self._caught_up = self._caught_up or len(entries) < BATCH
-            late = time.monotonic() - committed >= COMMIT_S
-            if since and (late or since >= self.settings.log.commit_every or self._stopping.is_set()):
-                self._commit()
-                committed, since = time.monotonic(), 0
-            if not entries:
-                if self._stopping.is_set():
-                    return
-                self._log.wait(0.05 if since else 0.5)
-
-    def _apply(self, entry: Entry) -> None:
-        if entry.value is None:
-            return
-        try:
-            for message in _messages(entry):
-                if isinstance(message, BadInput):
-                    self._outputs.append(_unreadable(entry, str(message)))
-                else:
-                    self._runner.accept(message)
-        except BadInput as error:
-            self._outputs.append(_unreadable(entry, str(error)))
-
-    def _commit(self) -> None:
-        tables = {name: table.take_dirty() for name, table in self._runner.tables.items()}
-        outputs, self._outputs = self._outputs, []
-        while True:
-            try:
-                self._log.commit(GROUP, positions=self._positions, tables=tables, outputs=outputs)
-                break
-            except Unavailable as error:
-                log.error("state not stored, trying again: %s", error)
-                if self._stopping.wait(1.0):
-                    return  # the log still has every event; the next start takes them in again
-        for table in self._runner.tables.values():
-            table.shrink(TABLES_KEPT)
+        self._follower.run(self._stopping, self._wake)
 
     def _publish(self, topic: str, key: str, value: Any) -> None:
         self._snapshot.live.offer(topic, key, value)
-        if topic == "catalogue" and self._snapshot.space is not None:
-            if value is None:
-                self._snapshot.space.remove([key])
-            else:
-                self._embedding += 1
-                self._to_embed.put(value)
-
-    def _emit(self, topic: str, key: str, value: Any) -> None:
-        ts = int(getattr(value, "ts", 0))
-        self._outputs.append(New(topic, key.encode(), msgspec.msgpack.encode(value), ts))
+        if topic != "catalogue" or self._snapshot.space is None:
+            return
+        if value is None:
+            self._texts.pop(key, None)
+            self._snapshot.space.remove([key])
+        elif self._texts.get(key) != value.text_ts:
+            self._texts[key] = value.text_ts
+            self._to_embed.put(value)
 
     # ------------------------------------------------------------------ the embedder's thread
     def _embed(self) -> None:
-        done: dict[str, int] = {}
-        while not self._stopping.is_set():
-            batch = [self._to_embed.get()]
-            while len(batch) < ENCODE_AT_ONCE and not self._to_embed.empty():
-                batch.append(self._to_embed.get())
-            items = {item.item_id: item for item in batch if item is not None}
-            changed = [item for item in items.values() if done.get(item.item_id) != item.text_ts]
-            if changed and self._embedder is not None and self._snapshot.space is not None:
-                vectors = self._embedder.vectors(changed)
-                self._snapshot.space.offer(self._embedder.space_id, [item.item_id for item in changed], vectors)
-                done |= {item.item_id: item.text_ts for item in changed}
-            self._embedding -= len(batch)
+        while (first := self._to_embed.get()) is not None and not self._stopping.is_set():
+            items = [first]
+            while len(items) < ENCODE_AT_ONCE and not self._to_embed.empty():
+                item = self._to_embed.get()
+                if item is None:
+                    return
+                items.append(item)
+            newest = {item.item_id: item for item in items}
+            self._encoding = len(newest)
+            if self._embedder is not None and self._snapshot.space is not None:
+                vectors = self._embedder.vectors(list(newest.values()))
+                self._snapshot.space.offer(self._embedder.space_id, list(newest), vectors)
+            self._encoding = 0
 
     # ------------------------------------------------------------------ the scribe's thread
     def _scribe(self) -> None:
         looked = 0.0
         while not self._stopping.is_set() or not self._decisions.empty():
-            batch: list[Decision] = []
-            try:
-                batch.append(self._decisions.get(timeout=0.25))
-                while len(batch) < BATCH:
-                    batch.append(self._decisions.get_nowait())
-            except queue.Empty:
-                pass
-            if batch:
-                self._log_decisions(batch)
-            if time.monotonic() - looked > 0.5 and not self._stopping.is_set():
-                looked = time.monotonic()
+            self._log_decisions()
+            if time.monotonic() - looked > LOOK_S and not self._stopping.is_set():
                 self._look_for_bundle()
+                self._known_shoppers = self._log.count("profile")
+                looked = time.monotonic()
 
-    def _log_decisions(self, batch: Sequence[Decision]) -> None:
-        records = [New("decisions", d.shopper.encode(), msgspec.msgpack.encode(d), d.ts) for d in batch]
+    def _log_decisions(self) -> None:
+        """Log what was served; in a quarter of a second's time if there is nothing."""
+        records: list[New] = []
+        try:
+            records.append(of_decision(self._decisions.get(timeout=0.25)))
+            while len(records) < LOG_AT_ONCE:
+                records.append(of_decision(self._decisions.get_nowait()))
+        except queue.Empty:
+            pass
         try:
             self._log.append(records)
         except Unavailable as error:
-            log.error("decisions=%d not logged: %s", len(batch), error)
+            log.error("decisions=%d not logged: %s", len(records), error)
 
     def _look_for_bundle(self) -> None:
         """Load a newly promoted bundle aside and hand it over between two requests."""
-        bundle_id = self._bundles.current_id()
-        if bundle_id is None or bundle_id == self._opened_id:
-            return
-        self._opened_id = bundle_id  # a bundle that does not load is not tried again and again
+        bundle_id = self._opened_id
         try:
+            bundle_id = self._bundles.current_id()
+            if bundle_id is None or bundle_id == self._opened_id:
+                return
+            self._opened_id = bundle_id  # a bundle that does not load is not tried again and again
             opened = self._open(bundle_id)
         except HeadwaterError as error:
             log.error("bundle=%s not loaded: %s", bundle_id, error)
             return
-        if self._loop is not None:
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._take, opened)
-        log.info("bundle=%s serves", bundle_id)
+            log.info("bundle=%s serves", bundle_id)
 
     # ------------------------------------------------------------------ Engine
     def recommend(self, request: Request) -> Decision:
@@ -352,26 +352,34 @@ class EmbeddedShop:
 
     def item(self, item_id: str) -> Item | None:
         """The catalogue's entry."""
-        live = self._snapshot.live
-        row = live.rows.get(item_id)
-        return live.items[row] if row is not None else None
+        with self._arrays:
+            self._snapshot.refresh()
+            live = self._snapshot.live
+            row = live.rows.get(item_id)
+            return live.items[row] if row is not None else None
 
     def categories(self) -> list[str]:
         """Every category path with an item in it."""
-        live = self._snapshot.live
-        return sorted(path for path, row in live.category_rows.items() if live.members[row])
+        with self._arrays:
+            self._snapshot.refresh()
+            live = self._snapshot.live
+            return sorted(path for path, row in live.category_rows.items() if live.members[row])
+
+    def shoppers(self) -> Sequence[KnownShopper]:
+        """Whom the demonstration can be tried as."""
+        return self._shoppers
 
     def profile(self, shopper: str) -> Profile:
         """What is kept of a shopper."""
-        found: Profile = self._runner.tables["profile"].peek(shopper)
+        found: Profile = self._follower.runner.tables["profile"].peek(shopper)
         return found
 
     def ready(self) -> str | None:
         """None when caught up; else what is being waited for."""
         if self._failure is not None:
             return self._failure
-        if not self._caught_up:
-            return f"taking in the log: {self._lag()} records to go"
+        if not self._follower.caught_up:
+            return f"taking in the log: {self._follower.lag():,} records to go"
         return None
 
     def describe(self) -> dict[str, Any]:
@@ -384,56 +392,15 @@ class EmbeddedShop:
             "encoder": self._embedder.name if self._embedder else "none",
             "items": live.sold_count,
             "vectors": len(space.index) if space is not None else 0,
-            "vectors_waiting": max(0, self._embedding),
-            "shoppers": self._log.count("profile"),
-            "events": sum(last + 1 for (topic, _), last in self._log.ends().items() if topic in ("clickstream", "feedback")),
-            "lag_events": self._lag(),
-            "dead_letters": self._dead_letters(),
+            "vectors_waiting": self._to_embed.qsize() + self._encoding,
+            "shoppers": self._known_shoppers,
+            "events": self.events_logged(),
+            "lag_events": self._follower.lag(),
+            "dead_letters": [msgspec.structs.asdict(one) for one in letters(self._log, LETTERS_TOLD)],
         }
 
-    def _lag(self) -> int:
-        done = self._done_to
-        return sum(last - done.get(p, -1) for p, last in self._log.ends().items() if p[0] in SOURCES)
 
-    def _dead_letters(self, most: int = 20) -> list[dict[str, Any]]:
-        ends = {place: last for place, last in self._log.ends().items() if place[0] == "dead-letter"}
-        found = self._log.read_all(("dead-letter",), {place: last - most for place, last in ends.items()}, most * 8)
-        letters = [msgspec.json.decode(entry.value) for entry in found if entry.value is not None]
-        return letters[::-1][:most]
-
-
-def _resolve(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)
-
-
-def _messages(entry: Entry) -> Sequence[Event | ItemChange | Served | BadInput]:
-    """What a record of a source topic says.
-
-    Raises:
-        BadInput: it cannot be read.
-    """
-    assert entry.value is not None
-    if entry.topic in ("clickstream", "feedback"):
-        return decode(entry.value)
-    try:
-        if entry.topic == "items":
-            return [parse_change(msgspec.json.decode(entry.value), received_ms=entry.ts)]
-        decision = msgspec.msgpack.decode(entry.value, type=Decision)
-    except msgspec.DecodeError as error:
-        raise BadInput(f"cannot be read: {error}") from None
-    shown = tuple([one.item_id for one in decision.items])
-    return [Served(decision.recommendation_id, decision.ts, decision.shopper, shown)]
-
-
-def _dead_letter(refused: Refused) -> New:
-    return _letter(refused.reason, refused.raw, "gateway", 0)
-
-
-def _unreadable(entry: Entry, reason: str) -> New:
-    return _letter(reason, entry.value or b"", f"{entry.topic}/{entry.partition}/{entry.offset}", entry.ts)
-
-
-def _letter(reason: str, raw: bytes, origin: str, ts: int) -> New:
-    value = {"reason": reason, "origin": origin, "ts": ts, "raw": raw.decode("utf-8", "replace")}
-    return New("dead-letter", b"", msgspec.json.encode(value), ts)
+def _resolve(done: Sequence[asyncio.Future[None]]) -> None:
+    for future in done:
+        if not future.done():
+            future.set_result(None)

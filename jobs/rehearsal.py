@@ -91,6 +91,7 @@ class Rehearsal:
         self.now_ms = 0
         self._open: dict[str, _Open] = {}
         self._texts: dict[str, Item] = {}
+        self._held: deque[ItemChange] = deque()
         self._delays = np.zeros(52, np.int64)  # labels by bit length of their delay in ms
         self._learnt = 0  # lessons ever
         self._learnt_at_training = 0
@@ -98,11 +99,28 @@ class Rehearsal:
 
     # ------------------------------------------------------------------ events in
     def accept(self, message: Event | ItemChange) -> None:
-        """Apply an item change or event; before it, decide as if somebody had asked, where that teaches."""
-        self.now_ms = max(self.now_ms, message.ts)
-        if isinstance(message, Event) and self._learn_from is not None and message.ts >= self._learn_from:
+        """Apply an item change or event; before it, decide as if somebody had asked, where that teaches.
+
+        In a recorded log an item may appear at the very moment of its first sale. Changes of the
+        catalogue therefore wait until what is decided at their time has been decided: else an
+        item's arrival would tell that it is about to be bought.
+        """
+        self.settle(message.ts)
+        if isinstance(message, ItemChange):
+            self._held.append(message)
+            return
+        if self._learn_from is not None and message.ts >= self._learn_from:
             self._rehearse(message)
+        self.settle()
+        self.now_ms = max(self.now_ms, message.ts)
         self.runner.accept(message)
+
+    def settle(self, before_ms: int | None = None) -> None:
+        """Apply the changes of the catalogue that wait: those older than a moment, or all."""
+        while self._held and (before_ms is None or self._held[0].ts < before_ms):
+            change = self._held.popleft()
+            self.now_ms = max(self.now_ms, change.ts)
+            self.runner.accept(change)
 
     def profile(self, shopper: str) -> Profile:
         """What is known of a shopper now."""
@@ -115,10 +133,12 @@ class Rehearsal:
         Raises:
             FutureLeak: something the answer would rest on is newer than the request.
         """
+        self.settle()
         return self.draft_with(request, self.ready(request.ts))
 
     def ready(self, now_ms: int) -> Snapshot:
         """What requests of this moment are answered from, after the jobs that are due."""
+        self.settle(now_ms)
         self._embed()
         self._retrain(now_ms)
         return self.snapshot
@@ -232,6 +252,7 @@ class Rehearsal:
 
     def finish(self) -> None:
         """At the end of the log: every list still open has seen all that will follow."""
+        self.settle()
         self._embed()
         self.snapshot.refresh()
         for name in list(self._open):

@@ -6,8 +6,9 @@ rehearsed, so that a shop that has just imported its history starts with a train
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,10 +16,8 @@ import msgspec
 import numpy as np
 
 from core.bundle import Bundles
-from core.catalogue import ItemChange, parse_change
 from core.decision import Decision, Label
-from core.errors import BadInput, Missing
-from core.events import Event, decode
+from core.errors import BadInput, HeadwaterError, Missing
 from core.manifest import Contents, EncoderReference, FeatureSchema, Manifest
 from core.settings import Settings
 from jobs.embedding import Embedder
@@ -28,10 +27,16 @@ from jobs.rehearsal import Rehearsal
 from ranker import bundle as bundles
 from ranker import features
 from ranker.model import Ranker, train
-from streams.log import EmbeddedLog
+from streams.log import EmbeddedLog, Entry
+from streams.messages import Message, messages
+
+log = logging.getLogger("headwater")
 
 HELD_OUT: Final = 0.2  # of the lessons, the newest: judged on, then learnt from too
+FEWEST: Final = 10  # lessons, whatever the settings say: below, there is nothing to hold out
 CHUNK: Final = 5_000
+_EVENTS: Final = ("clickstream", "feedback")
+_READ: Final = (*_EVENTS, "items", "decisions", "labelled")
 Progress = Callable[[str, int, int], None]
 
 
@@ -61,14 +66,14 @@ def run(
     Raises:
         Missing: the log holds nothing to learn from.
     """
-    log = EmbeddedLog.open(settings.log)
+    opened = EmbeddedLog.open(settings.log)
     try:
-        shop, logged = _rehearse(log, settings, embedder, progress)
+        shop, logged = _rehearse(opened, settings, embedder, progress)
     finally:
-        log.close()
+        opened.close()
     lessons = sorted([*shop.lessons, *logged], key=lambda one: one.ts)[-settings.training.max_groups :]
     store = Bundles(settings.bundles.path, settings.bundles.keep)
-    if len(lessons) < settings.training.min_groups:
+    if len(lessons) < max(settings.training.min_groups, FEWEST):
         return _without_ranker(settings, embedder, shop, store, now_ms, len(lessons))
     split = round(len(lessons) * (1 - HELD_OUT))
     names, schema = features.names(settings), features.schema(settings)
@@ -84,23 +89,23 @@ def run(
     promote = verdict.promote or force
     if promote:
         store.promote(manifest.id)
-        store.prune()
+    store.prune()
     return Outcome(manifest, verdict, len(lessons), promote, verdict.why)
 
 
 def _rehearse(
-    log: EmbeddedLog, settings: Settings, embedder: Embedder | None, progress: Progress
+    opened: EmbeddedLog, settings: Settings, embedder: Embedder | None, progress: Progress
 ) -> tuple[Rehearsal, list[Lesson]]:
     """Everything the log recorded, played through a shop in memory; and lessons of what was really served."""
-    total = sum(last + 1 for (topic, _), last in log.ends().items() if topic in _READ)
-    if not total:
-        raise Missing("the log is empty: import a history or post events first")
-    newest = max((message.ts for message in _messages(log) if isinstance(message, Event)), default=0)
+    total = sum(last + 1 for (topic, _), last in opened.ends().items() if topic in _READ)
+    newest = max((entry.ts for entry in _entries(opened, _EVENTS)), default=0)
+    if not newest:
+        raise Missing("the log holds no events: import a history or post some first")
     window_ms = round(settings.training.window_s * 1000)
     shop = Rehearsal(settings, embedder, learn_from_ms=newest - window_ms, train_from_ms=newest + 1)
     decisions: list[Decision] = []
     labels: dict[str, list[Label]] = defaultdict(list)
-    for done, message in enumerate(_messages(log), 1):
+    for done, message in enumerate(_messages(opened), 1):
         if isinstance(message, Decision):
             decisions.append(message)
         elif isinstance(message, Label):
@@ -114,39 +119,36 @@ def _rehearse(
     return shop, from_decisions(decisions, labels, features.schema(settings))
 
 
-_READ: Final = ("clickstream", "feedback", "items", "decisions", "labelled")
-
-
-def _messages(log: EmbeddedLog) -> Iterator[Event | ItemChange | Decision | Label]:
-    """What the log says, in the order of arrival; what cannot be read was dead-lettered when it came."""
+def _entries(opened: EmbeddedLog, topics: Collection[str]) -> Iterator[Entry]:
+    """What the log holds of some topics, in the order of arrival."""
     after: dict[tuple[str, int], int] = {}
-    while entries := log.read_all(_READ, after, CHUNK):
+    while entries := opened.read_all(topics, after, CHUNK):
         for entry in entries:
             after[entry.topic, entry.partition] = entry.offset
-            if entry.value is None:
-                continue
-            try:
-                yield from _decoded(entry.topic, entry.value, entry.ts)
-            except (BadInput, msgspec.DecodeError):
-                continue
+            yield entry
 
 
-def _decoded(topic: str, value: bytes, ts: int) -> Sequence[Event | ItemChange | Decision | Label]:
-    if topic == "items":
-        return [parse_change(msgspec.json.decode(value), received_ms=ts)]
-    if topic == "decisions":
-        return [msgspec.msgpack.decode(value, type=Decision)]
-    if topic == "labelled":
-        return [msgspec.msgpack.decode(value, type=Label)]
-    return [event for event in decode(value) if isinstance(event, Event)]
+def _messages(opened: EmbeddedLog) -> Iterator[Message]:
+    """What the log says; what cannot be read was dead-lettered when it came."""
+    for entry in _entries(opened, _READ):
+        try:
+            found = messages(entry)
+        except BadInput:
+            continue
+        for message in found:
+            if not isinstance(message, BadInput):
+                yield message
 
 
 def _champion(store: Bundles, settings: Settings, names: tuple[str, ...]) -> tuple[Score, str]:
     """What serves now, as a function of features."""
-    current = store.current()
-    if current is not None and current.features.hash == features.schema(settings) and current.ranker != "blend":
-        ranker = Ranker.load(store.folder(current.id) / bundles.RANKER, current.features.hash)
-        return ranker.score, f"bundle {current.id}"
+    try:
+        current = store.current()
+        if current is not None and current.features.hash == features.schema(settings) and current.ranker != "blend":
+            ranker = Ranker.load(store.folder(store.load(current.id).id) / bundles.RANKER, current.features.hash)
+            return ranker.score, f"bundle {current.id}"
+    except HeadwaterError as error:
+        log.error("the bundle that serves cannot be compared with: %s", error)
     fused = names.index("fused")
     return (lambda matrix: matrix[:, fused]), "the blend"
 

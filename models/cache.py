@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import Broken, Corrupt
+from core.errors import BadSettings, Broken, Corrupt, Unavailable
 from core.ids import digest
 from models.vectors import Progress, TextEncoder, Vectors
 
 _ASKED_AT_ONCE: Final = 500  # keys of one query: SQLite allows 999 in old builds
 _STORED_AT_ONCE: Final = 2_048  # texts between two commits: what an interruption can cost
 _WAIT_S: Final = 30.0
+_PAUSE_S: Final = 0.02
 _UNIT_WITHIN: Final = 1e-2
 _TABLE: Final = "CREATE TABLE IF NOT EXISTS vectors (space TEXT, text TEXT, vector BLOB, PRIMARY KEY (space, text))"
 
@@ -33,28 +35,30 @@ class VectorCache:
         """Open or create the file; None keeps everything in memory.
 
         Raises:
-            Corrupt: the file is no SQLite database.
+            BadSettings: the file cannot be opened or written.
+            Corrupt: it is no SQLite database.
         """
         self._path = path
         self._lock = Lock()
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with self._readable():
-            target = ":memory:" if path is None else str(path)
-            self._db = sqlite3.connect(target, timeout=_WAIT_S, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute(_TABLE)
-            self._db.commit()
+        try:
+            with self._errors():
+                self._db = _open(path)
+        except (OSError, Unavailable) as error:
+            raise BadSettings(f"encoder.cache: {path} cannot be opened ({error})") from None
 
     def get(self, space_id: str, keys: Sequence[str], dim: int) -> dict[str, NDArray[np.float16]]:
-        """The vectors that are there, by `text_key`."""
+        """The vectors that are there, by `text_key`.
+
+        Raises:
+            Unavailable: the file is locked for long.
+            Corrupt: the file or a vector in it is damaged.
+        """
         found: dict[str, NDArray[np.float16]] = {}
         for start in range(0, len(keys), _ASKED_AT_ONCE):
             asked = keys[start : start + _ASKED_AT_ONCE]
             marks = ",".join("?" * len(asked))
             query = f"SELECT text, vector FROM vectors WHERE space = ? AND text IN ({marks})"
-            with self._lock, self._readable():
+            with self._lock, self._errors():
                 rows = self._db.execute(query, (space_id, *asked)).fetchall()
             found.update((key, np.frombuffer(blob, np.float16)) for key, blob in rows)
         if any(len(vector) != dim for vector in found.values()):
@@ -62,20 +66,24 @@ class VectorCache:
         return found
 
     def put(self, space_id: str, vectors: Mapping[str, NDArray[np.float16]]) -> None:
-        """Keep vectors by `text_key`; one that is there already stays."""
+        """Keep vectors by `text_key`; one that is there already stays.
+
+        Raises:
+            Unavailable: the file is locked for long, or the disk is full.
+        """
         rows = ((space_id, key, vector.tobytes()) for key, vector in vectors.items())
-        with self._lock, self._readable(), self._db:
+        with self._lock, self._errors(), self._db:
             self._db.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", rows)
 
     def close(self) -> None:
         self._db.close()
 
     @contextmanager
-    def _readable(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError:
-            raise
+        except sqlite3.OperationalError as error:  # locked for long, disk full, not writable
+            raise Unavailable(f"the vectors in {self._path} cannot be reached now: {error}") from None
         except sqlite3.DatabaseError as error:
             raise Corrupt(f"{self._path} cannot be read ({error}): delete the file, it is a cache") from None
 
@@ -130,3 +138,30 @@ def _checked(vectors: Vectors) -> Vectors:
 def _stacked(rows: list[NDArray[np.float16]], dim: int) -> Vectors:
     vectors = np.array(rows, np.float32).reshape(len(rows), dim)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def _open(path: Path | None) -> sqlite3.Connection:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(":memory:" if path is None else path, timeout=_WAIT_S, check_same_thread=False)
+    try:
+        _write_ahead(db)
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(_TABLE)
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Processes that open a new file at once meet at this switch, and here SQLite does not wait by itself."""
+    tries = round(_WAIT_S / _PAUSE_S)
+    for left in reversed(range(tries)):
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or not left:
+                raise
+            time.sleep(_PAUSE_S)

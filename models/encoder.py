@@ -6,7 +6,8 @@ stays outside.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from models.text import template_hash
 from models.vectors import Progress, Vectors
 from models.weights import Pooling, locate, pooling, reading_digest, weights_sha256
 
+_FEW_TOKENS: Final = 256
 _SORTED_BATCHES: Final = 64  # batches tokenised and sorted by length at a time: bounds memory, costs no padding
 
 
@@ -55,6 +57,7 @@ class Encoder:
         Raises:
             Missing: the model, or the GPU that was asked for, cannot be had.
             Corrupt: its weights cannot be read.
+            BadSettings: the template cannot be filled, or the model pools in a way we do not know.
         """
         folder = locate(settings.model)
         device = _device(settings.device)
@@ -90,7 +93,8 @@ class Encoder:
             order = sorted(range(len(tokens)), key=lambda n: len(tokens[n]), reverse=True)
             for first in range(0, len(order), self._batch):
                 rows = order[first : first + self._batch]
-                vectors[[start + row for row in rows]] = self._forward([tokens[row] for row in rows])
+                with _threads_for(sum(len(tokens[row]) for row in rows)):
+                    vectors[[start + row for row in rows]] = self._forward([tokens[row] for row in rows])
                 if progress is not None:
                     progress(start + first + len(rows), len(texts))
         if not np.isfinite(vectors).all():
@@ -122,6 +126,20 @@ class Encoder:
 def _mean(hidden: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     weights = attention.unsqueeze(-1).float()  # (batch, tokens, 1)
     return (hidden * weights).sum(1) / weights.sum(1)
+
+
+@contextmanager
+def _threads_for(tokens: int) -> Iterator[None]:
+    """One thread for a query: several wait for each other, up to half a second on a busy machine."""
+    before = torch.get_num_threads()
+    if tokens > _FEW_TOKENS or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _load(folder: Path, device: str, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -26,6 +26,8 @@ def sum_by_key(
 
 def best(rows: Rows, scores: NDArray[np.floating[Any]], count: int) -> Rows:
     """The rows of the highest scores, best first; equal scores by row, so that order is no accident."""
+    if count <= 0:
+        return rows[:0]
     if len(rows) > count:
         cut = np.argpartition(-scores, count - 1)[:count]
         # all that tie with the last one compete by row

@@ -3,6 +3,9 @@
     ranker.txt     LightGBM's own text; absent while the blend ranks
     items.txt      item ids, one a line, in the order of the vectors
     vectors.npy    float16, (items, dim), unit length
+    texts.npy      int64, by item, when its text had last changed (ms)
+
+A vector whose item has another such time by now is of an old text.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from ranker import features
 from ranker.model import Ranker
 from ranker.recommend import Snapshot
 
-RANKER, ITEMS, VECTORS = "ranker.txt", "items.txt", "vectors.npy"
+RANKER, ITEMS, VECTORS, TEXTS = "ranker.txt", "items.txt", "vectors.npy", "texts.npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Opened:
     ranker: Ranker | None
     items: tuple[str, ...]
     vectors: NDArray[np.float16]
+    texts: NDArray[np.int64]
 
 
 def save(folder: Path, ranker: Ranker | None, snapshot: Snapshot) -> None:
@@ -41,12 +45,15 @@ def save(folder: Path, ranker: Ranker | None, snapshot: Snapshot) -> None:
     if space is None:
         (folder / ITEMS).write_text("")
         np.save(folder / VECTORS, np.zeros((0, 0), np.float16))
+        np.save(folder / TEXTS, np.zeros(0, np.int64))
         return
     rows = np.flatnonzero(space.has[: len(live)])
     # a line break in an id would move every id behind it
     rows = np.array([row for row in rows.tolist() if live.ids[row].splitlines() == [live.ids[row]]], np.int64)
     (folder / ITEMS).write_text("\n".join(live.ids[row] for row in rows.tolist()))
     np.save(folder / VECTORS, space.vectors[rows])
+    sold = [live.items[row] for row in rows.tolist()]
+    np.save(folder / TEXTS, np.array([item.text_ts if item else 0 for item in sold], np.int64))
 
 
 def open_bundle(folder: Path, manifest: Manifest, settings: Settings) -> Opened:
@@ -66,4 +73,5 @@ def open_bundle(folder: Path, manifest: Manifest, settings: Settings) -> Opened:
         ranker = Ranker.load(folder / RANKER, schema)
     text = (folder / ITEMS).read_text()
     items = tuple(text.split("\n")) if text else ()
-    return Opened(manifest, ranker, items, np.load(folder / VECTORS, mmap_mode="r"))
+    vectors = np.load(folder / VECTORS, mmap_mode="r")
+    return Opened(manifest, ranker, items, vectors, np.load(folder / TEXTS))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from core.ids import digest
 from core.settings import Settings
+from core.stats import SIGNALS
 from ranker.arrays import Floats, Rows
 from ranker.channels import CHANNELS, Found
 from ranker.context import Context
@@ -21,6 +22,8 @@ from ranker.live import Live
 from ranker.space import Space
 
 COUNTED: Final = ("buy", "view", "cart", "click", "shown")
+_COUNTED: Final = [SIGNALS.index(signal) for signal in COUNTED]
+_TRENDS: Final = COUNTED[:2]  # buy and view
 RATES: Final = (("click", "shown", 20.0), ("buy", "view", 20.0), ("again", "buy", 10.0), ("dislike", "like", 5.0))
 
 
@@ -29,7 +32,7 @@ def names(settings: Settings) -> tuple[str, ...]:
     lives = [_span(s) for s in settings.popularity.half_lives_s]
     per_channel = [f"{channel}_{what}" for channel in CHANNELS for what in ("score", "share", "rank")]
     counted = [f"{signal}_{life}" for signal in COUNTED for life in (*lives, "ever")]
-    trends = [f"{signal}_{a}_{b}" for signal in ("buy", "view") for a, b in zip(lives[1:], lives[2:], strict=False)]
+    trends = [f"{signal}_{a}_{b}" for signal in _TRENDS for a, b in zip(lives[1:], lives[2:], strict=False)]
     return (
         *per_channel, "fused", *counted, *trends,
         *[f"rate_{a}_{b}" for a, b, _ in RATES], "age", "since_buy", "since_use", "price", "price_ratio",
@@ -100,17 +103,18 @@ def _channel(spot: _Spots, found: Found | None) -> list[NDArray[Any]]:
 
 
 def _popularity(rows: Rows, live: Live, now: int) -> list[NDArray[Any]]:
-    columns: list[NDArray[Any]] = []
-    trends: list[NDArray[Any]] = []
-    for signal in COUNTED:
-        faded = live.counters.at(rows, signal, now)
-        columns += list(np.log1p(faded).T)
-        columns.append(np.log1p(live.counters.ever(rows, signal)))
-        if signal in ("buy", "view"):
-            lives = live.counters.half_lives_ms.astype(np.float32)
-            rate = faded[:, 1:] / lives[1:] * lives[-1]
-            trends += list(np.log((rate[:, :-1] + 0.1) / (rate[:, 1:] + 0.1)).T)
-    return columns + trends
+    faded = live.counters.all_at(rows, now)[:, _COUNTED]
+    ever = live.counters.total[rows][:, _COUNTED, None]
+    counts = np.log1p(np.concatenate([faded, ever], 2))
+    lives = live.counters.half_lives_ms.astype(np.float32)
+    rate = faded[:, : len(_TRENDS), 1:] / (lives[1:] / lives[-1])
+    rate = np.log(rate + 0.1)
+    return [*_each(counts), *_each(rate[:, :, :-1] - rate[:, :, 1:])]
+
+
+def _each(table: Floats) -> list[NDArray[Any]]:
+    """The columns of `(rows, signals, half-lives)`, signal by signal."""
+    return [table[:, signal, life] for signal in range(table.shape[1]) for life in range(table.shape[2])]
 
 
 def _item(ctx: Context, rows: Rows, live: Live, now: int) -> list[NDArray[Any]]:

@@ -8,7 +8,8 @@ requests, so that nothing moves under a request.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ CATEGORY: Final = "\x1fcategory:"
 SIGNAL: Final = {name: column for column, name in enumerate(SIGNALS)}
 TREND_WEIGHTS: Final = {"view": 1.0, "click": 1.0, "cart": 3.0, "buy": 6.0}
 _TOP: Final = 400
+_LATEST: Final = 4  # sessions of a shopper that an event may have changed
 
 
 class Counters:
@@ -33,6 +35,7 @@ class Counters:
 
     def __init__(self, half_lives_ms: Sequence[float]) -> None:
         self.half_lives_ms = np.asarray(half_lives_ms, np.float64)
+        self._rates = (-1.0 / self.half_lives_ms).astype(np.float32)
         self.total = np.zeros((0, len(SIGNALS)), np.float32)
         self.faded = np.zeros((0, len(SIGNALS), len(half_lives_ms)), np.float32)
         self.stamp = np.zeros((0, len(SIGNALS)), np.int64)
@@ -53,6 +56,14 @@ class Counters:
         age = (now_ms - self.stamp[rows, column]).astype(np.float64)[:, None]
         decay = np.exp2(-np.maximum(age, 0.0) / self.half_lives_ms).astype(np.float32)
         return self.faded[rows, column] * decay
+
+    def all_at(self, rows: Rows, now_ms: int) -> Floats:
+        """Every signal's counters decayed to now, `(rows, signals, half-lives)`; one pass over memory."""
+        age = np.maximum(now_ms - self.stamp[rows], 0).astype(np.float32)
+        decay = np.exp2(age[:, :, None] * self._rates)
+        decay *= self.faded[rows]
+        found: Floats = decay
+        return found
 
     def ever(self, rows: Rows, signal: str) -> Floats:
         return self.total[rows, SIGNAL[signal]]
@@ -78,11 +89,13 @@ class Circles:
 
     def put(self, row: int, circle: Circle, partners: Sequence[int], weights: Sequence[float]) -> None:
         count = len(partners)
+        # an item that went straight into a basket has partners of views without a view of its own
+        total = max(circle.total, max(weights, default=0.0))
         self.rows[row, :count], self.rows[row, count:] = partners, -1
-        self.share[row, :count] = np.asarray(weights) / max(circle.total, 1e-300)
+        self.share[row, :count] = np.asarray(weights) / total if total > 0 else 0.0
         self.share[row, count:] = 0.0
-        if circle.total > 0:
-            self.mass[row] = math.log2(circle.total) + circle.epoch / self.half_life_ms
+        if total > 0:
+            self.mass[row] = math.log2(total) + circle.epoch / self.half_life_ms
 
     def weight(self, rows: Rows, now_ms: int) -> NDArray[np.float64]:
         """Decayed number of sessions or baskets each item was in."""
@@ -119,10 +132,11 @@ class Live:
         self.categories = Counters(half_lives_ms)
         self.members: list[list[int]] = []  # item rows by category row
         self.sold_count = 0
+        self.has_catalogue = False  # the shop has told what it sells, if only to take it back
         self.shop_totals = dict.fromkeys(SIGNALS, 0.0)  # every signal over all items
         self.barred = np.zeros(0, bool)  # scratch of the rules
         self.max_event_ms = 0
-        self._arrivals: list[int] = []  # rows in order of first upsert
+        self._arrivals: list[int] = []  # rows of what is sold, in order of first upsert
         self._top: Rows = np.zeros(0, np.int64)
         self._touched: set[int] = set()
         self._pending: dict[str, dict[str, Any]] = {}
@@ -140,14 +154,13 @@ class Live:
             return
         with self._lock:
             pending, self._pending = self._pending, {}
-        for key, item in pending.get("catalogue", {}).items():
+        for key, item in sorted(pending.get("catalogue", {}).items(), key=_by_arrival):
             self._put_item(key, item)
         for key, stats in pending.get("item-stats", {}).items():
             self._put_stats(key, stats)
         for key, neighbours in pending.get("item-neighbours", {}).items():
             self._put_neighbours(key, neighbours)
-        for key, profile in pending.get("profiles", {}).items():
-            self._put_profile(key, profile)
+        self._put_profiles(pending.get("profiles", {}))
 
     def row(self, item_id: str) -> int:
         """The item's row, a new one when it was never heard of."""
@@ -159,6 +172,12 @@ class Live:
             if row >= len(self.price):
                 self._grow(max(1024, 2 * row))
         return row
+
+    def forget_after(self, count: int) -> None:
+        """Take back the rows that came after so many, of items that were only asked about."""
+        for item in self.ids[count:]:
+            del self.rows[item]
+        del self.ids[count:], self.items[count:]
 
     def known_rows(self, items: Iterable[str]) -> Rows:
         """Rows of those items that have one."""
@@ -180,27 +199,40 @@ class Live:
         self.sessions.grow(capacity)
 
     def _put_item(self, key: str, item: Item | None) -> None:
-        row = self.row(key)
+        row, self.has_catalogue = self.row(key), True
         self.sold_count += (item is not None) - bool(self.sold[row])
         self.sold[row] = item is not None
         before, self.items[row] = self.items[row], item
         self.stock[row] = item is not None and item.in_stock
+        old, new = before.categories if before else (), item.categories if item else ()
+        if old != new:
+            self._put_members(row, old, new)
         if item is None:
+            if before is not None:
+                del self._arrivals[bisect_left(self._arrivals, self._arrival(row), key=self._arrival)]
             return
         if before is None:
             self.since[row] = item.since
-            self._arrivals.append(row)
+            insort(self._arrivals, row, key=self._arrival)
         if item.price is not None:
             self.price[row] = item.price
-        if before is None or before.categories != item.categories:
-            self._put_categories(row, item.categories, before.categories if before else ())
+        elif before is not None and before.price is not None:
+            self.price[row] = np.nan
+        if before is None or old != new:
+            self._put_leaf(row, new)
         self.max_event_ms = max(self.max_event_ms, item.ts)
 
-    def _put_categories(self, row: int, paths: Sequence[str], before: Sequence[str]) -> None:
-        for path in {wider for one in before for wider in path_and_parents(one)}:
+    def _arrival(self, row: int) -> tuple[int, str]:
+        return int(self.since[row]), self.ids[row]
+
+    def _put_members(self, row: int, old: Sequence[str], new: Sequence[str]) -> None:
+        for path in {wider for one in old for wider in path_and_parents(one)}:
             self.members[self.category_row(path)].remove(row)
-        for path in dict.fromkeys(wider for one in paths for wider in path_and_parents(one)):
+        for path in dict.fromkeys(wider for one in new for wider in path_and_parents(one)):
             self.members[self.category_row(path)].append(row)
+
+    def _put_leaf(self, row: int, paths: Sequence[str]) -> None:
+        """Where an item stands; one that is no longer sold stays there, for those who had to do with it."""
         self.leaf[row] = self.category_row(paths[0]) if paths else -1
         self.root[row] = self.category_row(path_and_parents(paths[0])[0]) if paths else -1
 
@@ -248,10 +280,16 @@ class Live:
             partners = [self.row(item) for item, _ in best]
             self.circles[relation].put(row, circle, partners, [weight for _, weight in best])
 
-    def _put_profile(self, key: str, profile: Profile | None) -> None:
-        if profile is None:
-            return
-        for session in profile.sessions[-4:]:
+    def _put_profiles(self, profiles: Mapping[str, Profile | None]) -> None:
+        """Enter the latest sessions in the order of time; at the start all, as they came one by one before."""
+        latest = _LATEST if len(self.sessions) else self.settings.profile.sessions
+        found = []
+        for key, profile in profiles.items():
+            if profile is None or not profile.sessions:
+                self.sessions.forget(key)  # a visitor who turned out to be a user took them along
+            else:
+                found += [(one.last, key, one) for one in profile.sessions[-latest:]]
+        for _, key, session in sorted(found, key=lambda one: one[:2]):
             pairs = [(self.row(item), act) for item, act in session.items.items() if act > 0]
             if pairs:
                 self.sessions.put(key, session.id, session.last, pairs)
@@ -276,10 +314,16 @@ class Live:
 
     def arrivals(self, now_ms: int, age_ms: float, most: int) -> Rows:
         """The newest items of the catalogue, newest first, none older than `age_ms`."""
-        recent = np.asarray(self._arrivals[-most:][::-1], np.int64)
+        recent = np.array(self._arrivals[-most:][::-1], np.int64)
         age = now_ms - self.since[recent]
         return recent[(age >= 0) & (age <= age_ms) & self.sold[recent]]
 
     def sum_by_row(self, rows: NDArray[np.integer[Any]], values: NDArray[np.floating[Any]]) -> tuple[Rows, Floats]:
         """Distinct rows and the sum of each one's values, in time linear in the input alone."""
         return sum_by_key(rows, values, self.place)
+
+
+def _by_arrival(entry: tuple[str, Item | None]) -> tuple[int, str]:
+    """In this order the rows of one catalogue come out alike, whether it came piece by piece or was loaded."""
+    key, item = entry
+    return (item.since if item is not None else 0), key

@@ -8,6 +8,7 @@ import numpy as np
 
 from core.catalogue import PATH_SEPARATOR
 from core.decision import Reason
+from ranker.arrays import Floats, Rows
 from ranker.channels import Found
 from ranker.context import Context
 from ranker.live import Live
@@ -23,10 +24,10 @@ CONVINCING = {
 class Explainer:
     """Reasons for the items of one answer."""
 
-    def __init__(self, ctx: Context, found: Mapping[str, Found], live: Live, space: Space | None) -> None:
+    def __init__(self, ctx: Context, found: Mapping[str, Found], shown: Rows, live: Live, space: Space | None) -> None:
         self.ctx, self.live, self.space = ctx, live, space
-        self._scores = {name: dict(zip(rows.tolist(), scores.tolist(), strict=True)) for name, (rows, scores) in found.items()}
-        self._top = {name: max(scores.values(), default=1.0) for name, scores in self._scores.items()}
+        self._scores = {name: _of_these(rows, scores, shown) for name, (rows, scores) in found.items()}
+        self._top = {name: float(scores.max(initial=0.0)) for name, (_, scores) in found.items()}
         self._own = {row: place for place, row in enumerate(ctx.own.tolist())}
 
     def of(self, row: int) -> tuple[Reason, ...]:
@@ -96,3 +97,8 @@ class Explainer:
         if item is not None and item.categories:
             return Reason("trending", f"trending in {item.categories[0].split(PATH_SEPARATOR)[-1]}")
         return Reason("trending", "trending now")
+
+
+def _of_these(rows: Rows, scores: Floats, shown: Rows) -> dict[int, float]:
+    place = np.flatnonzero(np.isin(rows, shown))
+    return dict(zip(rows[place].tolist(), scores[place].tolist(), strict=True))

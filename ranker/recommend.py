@@ -34,6 +34,7 @@ BLEND = {
     "own": 1.0, "bought": 0.6, "carted": 0.5, "seen": 0.5, "sessions": 0.7, "text": 0.15, "trending": 0.4, "new": 0.05,
 }  # fmt: skip
 FUSION_K = 60.0
+_NOTHING: Found = (np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,19 @@ class Draft:
 
 def recommend(request: Request, profile: Profile, snapshot: Snapshot) -> Decision:
     """Answer a request: the best n items with reasons, and what is needed to learn from it."""
-    draft = draft_list(request, profile, snapshot)
-    live = snapshot.live
-    n = len(draft.rows) if request.items is not None else request.n
-    shown = draft.places[:n]
-    pool = np.concatenate([shown, _sample(draft.places[n:], snapshot.settings.ranking.pool, request.recommendation_id)])
+    snapshot.refresh()
+    known = len(snapshot.live)
+    try:
+        return _written(_draft(request, profile, snapshot), snapshot)
+    finally:
+        snapshot.live.forget_after(known)  # an item nobody has heard of is ranked when asked, and leaves no trace
+
+
+def _written(draft: Draft, snapshot: Snapshot) -> Decision:
+    """The decision of a draft, as it is logged."""
+    request, live = draft.ctx.request, snapshot.live
+    shown, rest = draft.places[: request.n], draft.places[request.n :]
+    pool = np.concatenate([shown, _sample(rest, snapshot.settings.ranking.pool, request.recommendation_id)])
     return Decision(
         recommendation_id=request.recommendation_id,
         ts=request.ts,
@@ -98,8 +107,12 @@ def recommend(request: Request, profile: Profile, snapshot: Snapshot) -> Decisio
 
 def draft_list(request: Request, profile: Profile, snapshot: Snapshot) -> Draft:
     """Candidates of every channel, their features, scores and order."""
-    live, space = snapshot.live, snapshot.space
     snapshot.refresh()
+    return _draft(request, profile, snapshot)
+
+
+def _draft(request: Request, profile: Profile, snapshot: Snapshot) -> Draft:
+    live, space = snapshot.live, snapshot.space
     ctx = understand(request, profile, live, space)
     with opened(ctx, live) as gate:
         found = _retrieve(ctx, gate, snapshot)
@@ -149,8 +162,9 @@ def _union(found: dict[str, Found], gate: Gate, snapshot: Snapshot, n: int) -> t
     if len(rows) < n:
         rest = np.setdiff1d(gate.all(), rows)
         rest = best(rest, snapshot.live.trend[rest], n - len(rows))
-        rows, fused = np.concatenate([rows, rest]), np.concatenate([fused, np.zeros(len(rest), np.float32)])
-    top = best(np.arange(len(rows)), fused, snapshot.settings.ranking.candidates)
+        below = 1e-6 / (1.0 + np.arange(len(rest), dtype=np.float32))  # what every channel outweighs
+        rows, fused = np.concatenate([rows, rest]), np.concatenate([fused, below])
+    top = best(np.arange(len(rows)), fused, max(n, snapshot.settings.ranking.candidates))
     return rows[top], fused[top]
 
 
@@ -176,7 +190,7 @@ def _sample(places: Rows, count: int, recommendation_id: str) -> Rows:
 
 def _describe(draft: Draft, shown: Rows, snapshot: Snapshot) -> tuple[Ranked, ...]:
     live, names = snapshot.live, snapshot.feature_names
-    explainer = Explainer(draft.ctx, draft.found, live, snapshot.space)
+    explainer = Explainer(draft.ctx, draft.found, draft.rows[shown], live, snapshot.space)
     ranks = {name: _ranks(found) for name, found in draft.found.items()} if draft.ctx.request.explain else {}
     described = []
     for place in shown.tolist():
@@ -232,9 +246,11 @@ def near(
     snapshot.refresh()
     request = Request(recommendation_id="", ts=0, exclude_items=(exclude,) if exclude else (), filters=filters)
     with opened(understand(request, NOBODY, live, None), live) as gate:
-        allowed = gate.all() if filters != Filters() else None
-        rows, scores = space.search(vector, n + 50 if allowed is None else n + 1, allowed)
-        rows, scores = _passing(rows, scores, gate)
+        rows, scores = _NOTHING
+        if filters == Filters():  # most items pass: quicker to look first
+            rows, scores = _passing(*space.search(vector, n + 50), gate)
+        if len(rows) < n:
+            rows, scores = space.search(vector, n, gate.all())
     words = {"similar": f"similar to {_title(exclude, live)}", "matches": "matches the words"}[reason]
     return _plain(rows[:n], scores[:n], Reason(reason, words, exclude), live)
 
@@ -257,7 +273,7 @@ def together(item_id: str, n: int, filters: Filters, snapshot: Snapshot) -> list
 
 
 def trending(n: int, category: str | None, now_ms: int, filters: Filters, snapshot: Snapshot) -> list[Ranked]:
-    """What is used most of late, in the whole shop or in a category."""
+    """What is used most of late, in the whole shop or in a category; filled up with what is newest."""
     live = snapshot.live
     snapshot.refresh()
     if category is not None:
@@ -265,11 +281,15 @@ def trending(n: int, category: str | None, now_ms: int, filters: Filters, snapsh
     request = Request(recommendation_id="", ts=now_ms, filters=filters)
     with opened(understand(request, NOBODY, live, None), live) as gate:
         rows = gate.all()
-    rows = rows[np.isfinite(live.trend[rows])]
-    rows = best(rows, live.trend[rows], n)
-    scores = np.exp2(live.trend[rows] - now_ms / live.trend_half_life_ms).astype(np.float32)
+    used = np.isfinite(live.trend[rows])
+    top, idle = best(rows[used], live.trend[rows[used]], n), rows[~used]
+    scores = np.exp2(live.trend[top] - now_ms / live.trend_half_life_ms).astype(np.float32)
     where = f"trending in {category}" if category else "trending now"
-    return _plain(rows, scores, Reason("trending", where), live)
+    newest = best(idle, live.since[idle], n - len(top))
+    return [
+        *_plain(top, scores, Reason("trending", where), live),
+        *_plain(newest, np.zeros(len(newest), np.float32), Reason("new", "new in the shop"), live),
+    ]
 
 
 def _row(item_id: str, snapshot: Snapshot) -> int:

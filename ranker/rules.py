@@ -27,7 +27,7 @@ class Gate:
         mask = ~live.barred[rows]
         if not self._whole:
             return mask
-        if live.sold_count:  # a shop that never sent a catalogue is served all the same
+        if live.has_catalogue:  # a shop that never sent a catalogue is served all the same
             mask &= live.sold[rows]
             if filters.in_stock:
                 mask &= live.stock[rows]
@@ -61,6 +61,8 @@ def _fits(item: Item | None, filters: Filters) -> bool:
         return False
     for name, wanted in filters.attributes.items():
         value = item.attributes.get(name)
+        if value is None:
+            return False
         values = value if isinstance(value, list) else [_as_text(value)]
         if not any(one in wanted for one in values):
             return False
@@ -70,7 +72,7 @@ def _fits(item: Item | None, filters: Filters) -> bool:
 def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 @contextmanager

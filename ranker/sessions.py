@@ -19,7 +19,10 @@ from ranker.arrays import grown, sum_by_key
 
 
 class SessionIndex:
-    """A ring of the newest sessions: `items[slot]` are item rows, -1 padded, `acts` their acts."""
+    """A ring of the newest sessions: `items[slot]` are item rows, -1 padded, `acts` their acts.
+
+    `recent[item]` are slots of the newest sessions that hold the item, and of no others.
+    """
 
     def __init__(self, settings: SessionSettings) -> None:
         self.settings = settings
@@ -33,48 +36,68 @@ class SessionIndex:
         self._next = np.zeros(0, np.int64)
         self._slot_of: dict[tuple[str, str], int] = {}
         self._owner: list[tuple[str, str] | None] = [None] * slots
+        self._mark: list[tuple[int, int, int]] = [(0, 0, 0)] * slots  # what tells two states of a session apart
         self._head = 0
         self.scratch = np.zeros(slots, np.int64)
 
     def grow(self, capacity: int) -> None:
         self.recent, self._next = grown(self.recent, capacity, -1), grown(self._next, capacity)
 
+    def __len__(self) -> int:
+        return len(self._slot_of)
+
     def put(self, shopper: str, session: str, ts: int, pairs: Sequence[tuple[int, int]]) -> None:
         """Enter a session or what was added to it. `pairs` are (item row, act)."""
         slot = self._slot_of.get((shopper, session))
-        if slot is not None and self.ts[slot] == ts and self.size[slot] == min(len(pairs), self.settings.width):
+        mark = ts, len(pairs), sum([act for _, act in pairs])
+        if slot is not None and self._mark[slot] == mark:
             return
         if slot is None:
             slot = self._take_slot(shopper, session)
+        self._mark[slot] = mark
         pairs = pairs[-self.settings.width :]
         count = len(pairs)
-        rows = np.array([row for row, _ in pairs], np.int32)
-        fresh = rows if not self.size[slot] else np.setdiff1d(rows, self.items[slot, : self.size[slot]])
+        rows, before = np.array([row for row, _ in pairs], np.int32), self.items[slot, : self.size[slot]]
+        fresh = np.setdiff1d(rows, before) if len(before) else rows
+        self._unlink(slot, np.setdiff1d(before, rows))
         self.items[slot, :count], self.items[slot, count:] = rows, -1
         self.acts[slot, :count] = [act for _, act in pairs]
         self.size[slot], self.ts[slot] = count, ts
         self.recent[fresh, self._next[fresh] % self.settings.per_item] = slot
         self._next[fresh] += 1
 
+    def forget(self, shopper: str) -> None:
+        """Drop the sessions of a shopper who has none any more."""
+        for slot in np.flatnonzero(self.shopper == signed64(shopper)).tolist():
+            self._clear(slot)
+
     def _take_slot(self, shopper: str, session: str) -> int:
         slot, self._head = self._head, (self._head + 1) % self.settings.kept
-        old = self._owner[slot]
-        if old is not None:
-            del self._slot_of[old]
+        self._clear(slot)
         self._owner[slot] = (shopper, session)
         self._slot_of[shopper, session] = slot
-        self.size[slot] = 0
         self.shopper[slot] = signed64(shopper)
         return slot
+
+    def _clear(self, slot: int) -> None:
+        owner = self._owner[slot]
+        if owner is None:
+            return
+        del self._slot_of[owner]
+        self._unlink(slot, self.items[slot, : self.size[slot]])
+        self._owner[slot], self.size[slot], self.shopper[slot] = None, 0, 0
+
+    def _unlink(self, slot: int, rows: NDArray[np.int32]) -> None:
+        """Let items forget a session that no longer holds them."""
+        if len(rows):
+            slots = self.recent[rows]
+            slots[slots == slot] = -1
+            self.recent[rows] = slots
 
     def like(
         self, rows: NDArray[np.int64], weights: NDArray[np.floating[Any]], shopper: str, now_ms: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.float32]]:
-        """The nearest sessions of other shoppers: their items `(sessions, width)`, acts, and similarity.
-
-        A ring entry may point at a slot that has since been taken over; its session then matches
-        by fewer items or none, which only costs the look.
-        """
+        """The nearest sessions of other shoppers: their items `(sessions, width)`, acts, and similarity."""
         slots = self.recent[rows]
         place = slots >= 0
         spread = np.broadcast_to(np.asarray(weights, np.float64)[:, None], slots.shape)[place]

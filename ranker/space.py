@@ -30,7 +30,7 @@ class Space:
         self.index: Index = build(settings, space_id, np.zeros(0, np.int64), empty)
         self.count = 0
         self._pending: list[tuple[Sequence[str], Floats]] = []
-        self._removed: list[str] = []
+        self._removed: set[str] = set()
         self._lock = Lock()
 
     def offer(self, space_id: str, items: Sequence[str], vectors: Floats) -> None:
@@ -43,11 +43,12 @@ class Space:
             raise SpaceMixed(f"vectors of space {space_id} offered to space {self.space_id}")
         with self._lock:
             self._pending.append((items, vectors))
+            self._removed.difference_update(items)  # sold again
 
     def remove(self, items: Sequence[str]) -> None:
         """Note that items are no longer sold: they are not found any more."""
         with self._lock:
-            self._removed.extend(items)
+            self._removed.update(items)
 
     def refresh(self, row_of: Callable[[str], int]) -> None:
         """Bring vectors and index up to what was offered; by the thread that answers requests."""
@@ -55,7 +56,7 @@ class Space:
             return
         with self._lock:
             pending, self._pending = self._pending, []
-            removed, self._removed = self._removed, []
+            removed, self._removed = self._removed, set()
         if pending:
             newest = {item: vector for items, vectors in pending for item, vector in zip(items, vectors, strict=True)}
             self._put(np.array([row_of(item) for item in newest]), np.stack(list(newest.values())))

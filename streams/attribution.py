@@ -1,8 +1,8 @@
 """The attribution step: what was shown, and what followed within the window.
 
 Reads decisions, clickstream and feedback, keyed by shopper; emits `labelled`. An act that names
-a recommendation belongs to it; any other belongs to the newest open list that held the item, and
-where none did, to the newest list as something it missed.
+a recommendation belongs to it, and to nothing when that is not open; any other belongs to the
+newest open list that held the item, and where none did, to the newest list as something it missed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 
 from core.decision import Attribution, Label, Open
 from core.events import Event
+from core.ids import signed64
 from core.settings import AttributionSettings
 from streams.profile import Output
 
@@ -27,6 +28,7 @@ OUTCOME_OF: Final = {
     "dislike": "dislike",
     "hide": "hide",
 }
+SEEN: Final = 64  # ids of attributed acts that are recognised when they come again
 
 
 class Served(msgspec.Struct, frozen=True, array_like=True):
@@ -38,8 +40,13 @@ class Served(msgspec.Struct, frozen=True, array_like=True):
     items: tuple[str, ...]
 
 
-def attribute(state: Attribution, message: Event | Served, settings: AttributionSettings) -> tuple[Attribution, Sequence[Output]]:
-    """The open lists after a message, and a label for each item of an act that follows one of them."""
+def attribute(
+    state: Attribution, message: Event | Served, settings: AttributionSettings
+) -> tuple[Attribution, Sequence[Output]]:
+    """The open lists after a message, and a label for each item of an act that follows one of them.
+
+    An event id that was attributed before changes nothing.
+    """
     window_ms = settings.window_s * 1000.0
     if isinstance(message, Served):
         return _open(state, message, settings.open, window_ms), ()
@@ -47,12 +54,14 @@ def attribute(state: Attribution, message: Event | Served, settings: Attribution
     if outcome is None or not state.open:
         return state, ()
     live = [one for one in state.open if 0 <= message.ts - one.ts <= window_ms]
-    outputs = []
-    for line in message.items:
-        target = _belongs_to(live, line.item_id, message.recommendation_id)
-        if target is not None:
-            outputs.append(_label(target, line.item_id, outcome, message))
-    return state, outputs
+    if message.recommendation_id:
+        live = [one for one in live if one.recommendation_id == message.recommendation_id]
+    mark = signed64(message.event_id) if live else 0
+    if not live or mark in state.seen:
+        return state, ()
+    items = dict.fromkeys(line.item_id for line in message.items)
+    outputs = [_label(_holder(live, item), item, outcome, message) for item in items]
+    return Attribution(1, state.open, (*state.seen, mark)[-SEEN:]), outputs
 
 
 def _open(state: Attribution, served: Served, most: int, window_ms: float) -> Attribution:
@@ -60,18 +69,13 @@ def _open(state: Attribution, served: Served, most: int, window_ms: float) -> At
         return state
     live = [one for one in state.open if served.ts - one.ts <= window_ms]
     live.append(Open(served.recommendation_id, served.ts, served.items))
-    return Attribution(1, tuple(live[-most:]))
+    live.sort(key=lambda one: one.ts)
+    return Attribution(1, tuple(live[-most:]), state.seen)
 
 
-def _belongs_to(live: Sequence[Open], item: str, recommendation_id: str | None) -> Open | None:
-    if recommendation_id:
-        for one in live:
-            if one.recommendation_id == recommendation_id:
-                return one
-    for one in reversed(live):
-        if item in one.items:
-            return one
-    return live[-1] if live else None
+def _holder(live: Sequence[Open], item: str) -> Open:
+    """The newest list that held the item, or else the newest of all."""
+    return next((one for one in reversed(live) if item in one.items), live[-1])
 
 
 def _label(to: Open, item: str, outcome: str, event: Event) -> Output:

@@ -12,7 +12,7 @@ from core.decision import Decision, Label
 from core.errors import BadInput
 from core.events import Event, decode, encode
 from core.ids import digest
-from streams.log import Entry, New
+from streams.log import EmbeddedLog, Entry, New
 
 Message = Event | ItemChange | Decision | Label
 
@@ -72,9 +72,12 @@ def unreadable(entry: Entry, reason: str) -> New:
     return of_letter(Letter(reason, f"{entry.topic}/{entry.partition}/{entry.offset}", entry.ts, raw))
 
 
-def letter(entry: Entry) -> Letter:
-    """What a record of `dead-letter` says."""
-    return _letters.decode(entry.value or b"")
+def letters(opened: EmbeddedLog, most: int) -> list[Letter]:
+    """The newest of what was refused, newest first."""
+    ends = [place for place in opened.ends().items() if place[0][0] == DEAD_LETTERS]
+    found = [opened.read(DEAD_LETTERS, partition, last - most, most) for (_, partition), last in ends]
+    told = [_letters.decode(entry.value) for entries in found for entry in entries if entry.value is not None]
+    return sorted(told[::-1], key=lambda one: -one.ts)[:most]
 
 
 def messages(entry: Entry) -> Sequence[Message | BadInput]:

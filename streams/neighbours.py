@@ -33,12 +33,22 @@ def meet(state: Neighbours, message: Signal, settings: NeighbourSettings) -> tup
     for partner in message.partners:
         weights[partner] = weights.get(partner, 0.0) + step
     if len(weights) > 2 * settings.kept:
-        least = sorted(weights.values())[-settings.kept]
-        weights = {item: weight for item, weight in weights.items() if weight >= least}
+        weights = _heaviest(weights, settings.kept)
     total = circle.total + (scale if message.fresh else 0.0)
     return Neighbours(1, {**state.circles, message.relation: Circle(circle.epoch, total, weights)}), ()
 
 
 def _rescale(circle: Circle, epoch: int, age: float) -> Circle:
     scale = 2.0**-age
-    return Circle(epoch, circle.total * scale, {item: weight * scale for item, weight in circle.weights.items()})
+    faded = {item: weight * scale for item, weight in circle.weights.items()}
+    return Circle(epoch, circle.total * scale, {item: weight for item, weight in faded.items() if weight})
+
+
+def _heaviest(weights: dict[str, float], most: int) -> dict[str, float]:
+    """The `most` heaviest in their order; of those that weigh the same as the last, the newest."""
+    least = sorted(weights.values())[-most]
+    heavy = {item: weight for item, weight in weights.items() if weight >= least}
+    surplus = len(heavy) - most
+    for item in [item for item, weight in heavy.items() if weight == least][:surplus] if surplus else ():
+        del heavy[item]
+    return heavy

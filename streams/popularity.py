@@ -13,15 +13,18 @@ from typing import Final
 import msgspec
 
 from core.catalogue import ItemChange, path_and_parents
+from core.fields import RESERVED
 from core.settings import PopularitySettings
 from core.stats import ItemStats, Signal, observe
 from streams.profile import Output
 
-CATEGORY: Final = "\x1fcategory:"  # a control character keeps these keys apart from item ids
+CATEGORY: Final = f"{RESERVED}category:"
 USES: Final = frozenset({"view", "click", "cart", "buy"})
 
 
-def count(state: ItemStats, message: Signal | ItemChange, half_lives_ms: tuple[float, ...]) -> tuple[ItemStats, Sequence[Output]]:
+def count(
+    state: ItemStats, message: Signal | ItemChange, half_lives_ms: tuple[float, ...]
+) -> tuple[ItemStats, Sequence[Output]]:
     """The counters after a signal, and the same signal for each category of the item."""
     if isinstance(message, ItemChange):
         return _place(state, message), ()
@@ -35,7 +38,7 @@ def count(state: ItemStats, message: Signal | ItemChange, half_lives_ms: tuple[f
         first, last = min(first, ts) if first else ts, max(last, ts)
     if name == "buy":
         first_buy, last_buy = min(first_buy, ts) if first_buy else ts, max(last_buy, ts)
-    price = message.price or state.price
+    price = message.price if message.price and (ts >= state.last or not state.price) else state.price
     after = ItemStats(1, counters, first, last, first_buy, last_buy, price, state.categories)
     return after, [_tell_category(path, message) for path in state.categories]
 
@@ -48,8 +51,8 @@ def half_lives_ms(settings: PopularitySettings) -> tuple[float, ...]:
 def _place(state: ItemStats, change: ItemChange) -> ItemStats:
     if change.removed or change.categories is msgspec.UNSET:
         return state
-    paths = {wider: None for path in change.categories for wider in path_and_parents(path)}
-    return msgspec.structs.replace(state, categories=tuple(paths))
+    paths = tuple({wider: None for path in change.categories for wider in path_and_parents(path)})
+    return state if paths == state.categories else msgspec.structs.replace(state, categories=paths)
 
 
 def _tell_category(path: str, signal: Signal) -> Output:

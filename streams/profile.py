@@ -7,11 +7,11 @@ record when a visitor turns out to be a user.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from core.events import Event, Line
+from core.events import FEEDBACK, Event, Line
 from core.ids import signed64
 from core.profile import ACT_OF, Act, Memory, Profile, Session, Touch
 from core.settings import NeighbourSettings, ProfileSettings
@@ -30,6 +30,8 @@ SIGNAL_OF: Final = {
     "hide": "dislike",
 }
 RELATION_OF: Final = {Act.VIEW: "seen", Act.CLICK: "seen", Act.CART: "carted", Act.BUY: "bought"}
+_UNNAMED: Final = "~"  # begins the id of a session that the shop gave none
+_NEVER: Final = Memory()
 _GROUP: Final = {Act.VIEW: Act.VIEW, Act.CLICK: Act.VIEW, Act.CART: Act.CART, Act.BUY: Act.BUY}
 
 
@@ -74,59 +76,92 @@ def observe(profile: Profile, message: Event | Link | Absorb, limits: Limits) ->
     mark = signed64(message.event_id)
     if mark in profile.seen:
         return profile, ()
-    event = message
-    session = _session_id(profile, event, limits.profile.idle_s)
-    profile, outputs = _observe_items(profile, event, session, limits)
-    linked = profile.linked
-    visitor, user = event.visitor_id, event.user_id
-    if visitor and user and visitor != user and linked.get(visitor) != session:
-        linked = {**linked, visitor: session}
-        outputs.append(Output("identity", visitor, Link(1, visitor, user, event.ts)))
-    searches = profile.searches
+    event, settings = message, limits.profile
+    session = session_of(profile, event, settings.idle_s)
+    lines = _distinct(event.items)
+    outputs = _signals(event, lines, _find(profile.sessions, session), limits.neighbours)
+    if event.name == "purchase":
+        outputs += _repeats(event, lines, profile.memory)
+    linked, links = _link(profile.linked, event, session, settings.sessions)
+    change = _acts(profile, event, lines, session, settings)
     if event.name == "search" and event.search_term:
-        searches = (*searches, event.search_term)[-limits.profile.searches :]
-    profile = msgspec.structs.replace(
+        change["searches"] = (*profile.searches, event.search_term)[-settings.searches :]
+    after = msgspec.structs.replace(
         profile,
         first=min(profile.first, event.ts) if profile.first else event.ts,
         last=max(profile.last, event.ts),
-        seen=(*profile.seen, mark)[-limits.profile.seen :],
+        memory=_recall(profile.memory, event, lines, settings.items),
+        seen=(*profile.seen, mark)[-settings.seen :],
         linked=linked,
-        searches=searches,
+        **change,
     )
-    return profile, outputs
+    return after, outputs + links
 
 
-def _observe_items(profile: Profile, event: Event, session: str, limits: Limits) -> tuple[Profile, list[Output]]:
-    lines = _distinct(event.items)
-    signals = _signals(event, lines, _find(profile.sessions, session), limits.neighbours)
-    memory = dict(profile.memory)
-    if event.name == "purchase":
-        signals += [
-            _tell(Signal(1, one.item_id, "again", event.ts))
-            for one in lines
-            if one.item_id in memory and memory[one.item_id].buys
-        ]
-    for line in lines:
-        memory[line.item_id] = _remember(memory.get(line.item_id, Memory()), event, line)
+def session_of(profile: Profile, event: Event, idle_s: float) -> str:
+    """The id of the session an event belongs to: its own, or one that was not idle for too long then, or a new one."""
+    if event.session_id:
+        return event.session_id
+    idle_ms = idle_s * 1000.0
+    if event.ts <= profile.last + idle_ms:
+        for one in reversed(profile.sessions):
+            if one.start - idle_ms <= event.ts <= one.last + idle_ms:
+                return one.id
+    return f"{_UNNAMED}{event.ts}"
+
+
+def begins_session(profile: Profile, event: Event, idle_s: float) -> bool:
+    """Whether the shopper of this event comes, or comes back, with it."""
+    return _find(profile.sessions, session_of(profile, event, idle_s)) is None
+
+
+def _link(linked: dict[str, str], event: Event, session: str, most: int) -> tuple[dict[str, str], list[Output]]:
+    """Once a session, tell the visitor whose device this is that it is that user."""
+    visitor, user = event.visitor_id, event.user_id
+    if not visitor or not user or visitor == user or linked.get(visitor) == session:
+        return linked, []
+    others = [(name, told) for name, told in linked.items() if name != visitor]
+    linked = dict([*others, (visitor, session)][-most:])
+    return linked, [Output("identity", visitor, Link(1, visitor, user, event.ts))]
+
+
+def _acts(
+    profile: Profile, event: Event, lines: Sequence[Line], session: str, settings: ProfileSettings
+) -> dict[str, Any]:
+    """The fields of the profile that follow what was done, and with which of the items."""
     act = ACT_OF.get(event.name)
-    touches, sessions = profile.touches, profile.sessions
-    if act is not None and act is not Act.SHOWN:
-        new = tuple([Touch(line.item_id, act, event.ts) for line in lines])
-        touches = _in_order(touches + new, event.ts)[-limits.profile.touches :]
-    if act is not Act.SHOWN:
-        sessions = _enter(sessions, session, event, lines, limits.profile)
-    if len(memory) > limits.profile.items:
-        memory = _most_recent(memory, limits.profile.items)
-    profile = msgspec.structs.replace(profile, touches=touches, memory=memory, sessions=sessions)
+    if act is Act.SHOWN:
+        return {}
+    change: dict[str, Any] = {"sessions": _enter(profile.sessions, session, event, lines, settings)}
+    if act is not None:
+        change["touches"] = _touch(profile.touches, act, event.ts, lines, settings.touches)
     if act is Act.BUY:
-        profile = msgspec.structs.replace(
-            profile,
-            baskets=profile.baskets + 1,
-            basket_items=profile.basket_items + len(lines),
-            first_basket=min(profile.first_basket or event.ts, event.ts),
-            last_basket=max(profile.last_basket, event.ts),
-        )
-    return profile, signals
+        change["baskets"] = profile.baskets + 1
+        change["basket_items"] = profile.basket_items + len(lines)
+        change["first_basket"] = min(profile.first_basket or event.ts, event.ts)
+        change["last_basket"] = max(profile.last_basket, event.ts)
+    return change
+
+
+def _touch(touches: tuple[Touch, ...], act: Act, ts: int, lines: Sequence[Line], most: int) -> tuple[Touch, ...]:
+    """The recent acts with these, oldest first also when they came late."""
+    after = touches + tuple([Touch(line.item_id, int(act), ts) for line in lines])
+    if touches and touches[-1].ts > ts:
+        after = tuple(sorted(after, key=lambda touch: touch.ts))
+    return after[-most:]
+
+
+def _recall(before: dict[str, Memory], event: Event, lines: Sequence[Line], most: int) -> dict[str, Memory]:
+    memory = dict(before)
+    for line in lines:
+        memory[line.item_id] = _remember(memory.get(line.item_id, _NEVER), event, line)
+    return _most_recent(memory, most) if len(memory) > most else memory
+
+
+def _repeats(event: Event, lines: Sequence[Line], memory: dict[str, Memory]) -> list[Output]:
+    """A signal for each item that was bought before."""
+    known = [line.item_id for line in lines if line.item_id in memory and memory[line.item_id].buys]
+    return [_tell(Signal(1, item, "again", event.ts)) for item in known]
 
 
 def _distinct(lines: Iterable[Line]) -> list[Line]:
@@ -140,17 +175,6 @@ def _distinct(lines: Iterable[Line]) -> list[Line]:
     return list(merged.values())
 
 
-def _session_id(profile: Profile, event: Event, idle_s: float) -> str:
-    """The event's own session, or the one that has not been idle for too long, or a new one."""
-    if event.session_id:
-        return event.session_id
-    if profile.sessions:
-        latest = profile.sessions[-1]
-        if -idle_s * 1000 <= event.ts - latest.last <= idle_s * 1000:
-            return latest.id
-    return f"~{event.ts}"
-
-
 def _find(sessions: Sequence[Session], session: str) -> Session | None:
     for one in reversed(sessions):
         if one.id == session:
@@ -160,6 +184,8 @@ def _find(sessions: Sequence[Session], session: str) -> Session | None:
 
 def _remember(m: Memory, event: Event, line: Line) -> Memory:
     name, ts = event.name, event.ts
+    if name == "view_item_list":
+        return msgspec.structs.replace(m, shown=m.shown + 1)  # being shown is not something the shopper did
     first, last = (min(m.first, ts) if m.first else ts), max(m.last, ts)
     if name == "purchase":
         first_buy = min(m.first_buy, ts) if m.first_buy else ts
@@ -167,26 +193,31 @@ def _remember(m: Memory, event: Event, line: Line) -> Memory:
         return Memory(
             m.views, m.clicks, m.carts, m.buys + 1, units, 0, first, last, first_buy, last_buy, m.opinion, m.hidden
         )
-    change: dict[str, object] = {"first": first, "last": last}
-    if name == "view_item_list":
-        change = {"shown": m.shown + 1}  # being shown is not something the shopper did
-    elif name == "view_item":
-        change |= {"views": m.views + 1, "shown": 0}
+    if name in FEEDBACK:
+        return msgspec.structs.replace(m, first=first, last=last, **_opinion(event))
+    change: dict[str, float] = {}
+    if name == "view_item":
+        change = {"views": m.views + 1, "shown": 0}
     elif name == "select_item":
-        change |= {"clicks": m.clicks + 1, "shown": 0}
+        change = {"clicks": m.clicks + 1, "shown": 0}
     elif name == "add_to_cart":
-        change |= {"carts": m.carts + 1}
+        change = {"carts": m.carts + 1}
     elif name == "refund":
-        change |= {"buys": max(0, m.buys - 1), "units": max(0.0, m.units - line.quantity)}
-    elif name == "like":
-        change |= {"opinion": 1.0, "hidden": False}
-    elif name == "dislike":
-        change |= {"opinion": -1.0}
-    elif name == "hide":
-        change |= {"opinion": -1.0, "hidden": True}
-    elif name == "rating" and event.rating is not None:
-        change |= {"opinion": (event.rating - 3.0) / 2.0}
-    return msgspec.structs.replace(m, **change)
+        change = {"buys": max(0, m.buys - 1), "units": max(0.0, m.units - line.quantity)}
+    return msgspec.structs.replace(m, first=first, last=last, **change)
+
+
+def _opinion(event: Event) -> dict[str, Any]:
+    """What feedback changes in the memory of an item."""
+    if event.name == "like":
+        return {"opinion": 1.0, "hidden": False}
+    if event.name == "dislike":
+        return {"opinion": -1.0}
+    if event.name == "hide":
+        return {"opinion": -1.0, "hidden": True}
+    if event.name == "rating" and event.rating is not None:
+        return {"opinion": (event.rating - 3.0) / 2.0}
+    return {}
 
 
 def _enter(
@@ -213,21 +244,16 @@ def _enter(
     return (*rest, after)[-settings.sessions :]
 
 
-def _in_order(touches: tuple[Touch, ...], ts: int) -> tuple[Touch, ...]:
-    """Oldest first, also when an event came late."""
-    late = any(touch.ts > ts for touch in touches)
-    return tuple(sorted(touches, key=lambda touch: touch.ts)) if late else touches
+def _most_recent(memory: dict[str, Memory], most: int) -> dict[str, Memory]:
+    """What was bought is remembered before what was only looked at.
 
-
-def _most_recent(memory: dict[str, Memory], keep: int) -> dict[str, Memory]:
-    """What was bought is remembered before what was only looked at."""
+    A tenth more than has to go is dropped, so that a full memory is not sorted at every event.
+    """
     ranked = sorted(memory.items(), key=lambda pair: (pair[1].buys > 0, pair[1].last, pair[0]))
-    return dict(ranked[-keep:])
+    return dict(ranked[-max(1, most - most // 10) :])
 
 
-def _signals(
-    event: Event, lines: Sequence[Line], session: Session | None, settings: NeighbourSettings
-) -> list[Output]:
+def _signals(event: Event, lines: Sequence[Line], session: Session | None, settings: NeighbourSettings) -> list[Output]:
     signal = SIGNAL_OF.get(event.name, "")
     if event.name == "rating" and event.rating is not None:
         signal = "like" if event.rating > 3 else "dislike" if event.rating < 3 else ""
@@ -247,29 +273,33 @@ def _with_partners(
     A pair of one basket of n items weighs 1 / n: an item's whole basket then weighs about as much
     as any other one, however large it is.
     """
-    earlier = [item for item, act in session.items.items() if act >= group] if session else []
-    earlier = earlier[-(settings.window if group is Act.VIEW else settings.partners) :]
-    known = set(session.items) if session and group is Act.VIEW else set(earlier)
-    fresh = [line.item_id for line in lines if line.item_id not in known]
+    before = [item for item, act in session.items.items() if act >= group] if session else []
+    known = set(session.items) if session and group is Act.VIEW else set(before)
+    earlier = tuple(before[-(settings.window if group is Act.VIEW else settings.partners) :])
+    fresh = tuple([line.item_id for line in lines if line.item_id not in known])
+    places = {item: place for place, item in enumerate(fresh)}
     weight = 1.0 if group is Act.VIEW else 1.0 / max(1, len(fresh) + len(earlier))
+    news = fresh[: settings.partners]
     outputs = []
     for line in lines:
-        item, new = line.item_id, line.item_id not in known
-        partners = _around(fresh, item, settings.partners) + tuple(earlier) if new else ()
-        outputs.append(
-            _tell(Signal(1, item, signal, ts, 1.0, line.price or 0.0, relation, partners, weight, new))
+        place = places.get(line.item_id)
+        partners = _around(fresh, place, settings.partners) if place is not None else ()
+        if place is not None and place < len(news):
+            partners += earlier
+        told = Signal(
+            1, line.item_id, signal, ts, 1.0, line.price or 0.0, relation, partners, weight, place is not None
         )
-    news = tuple(fresh[: settings.partners])
+        outputs.append(_tell(told))
     if news:
         outputs += [_tell(Signal(1, old, "", ts, 0.0, 0.0, relation, news, weight, False)) for old in earlier]
     return outputs
 
 
-def _around(basket: Sequence[str], item: str, most: int) -> tuple[str, ...]:
+def _around(basket: tuple[str, ...], place: int, most: int) -> tuple[str, ...]:
     """Up to `most` others of a basket: those nearest in it, as in a ring, so that pairs are mutual."""
     if len(basket) <= most + 1:
-        return tuple([other for other in basket if other != item])
-    place, half = basket.index(item), most // 2
+        return basket[:place] + basket[place + 1 :]
+    half = most // 2
     return tuple([basket[(place + step) % len(basket)] for step in range(-half, half + 1) if step])
 
 
@@ -295,14 +325,14 @@ def merge(mine: Profile, other: Profile, settings: ProfileSettings) -> Profile:
         first=min(mine.first or other.first, other.first or mine.first),
         last=max(mine.last, other.last),
         touches=tuple(touches[-settings.touches :]),
-        memory=_most_recent(memory, settings.items),
-        sessions=_merge_sessions(mine.sessions, other.sessions)[-settings.sessions :],
+        memory=_most_recent(memory, settings.items) if len(memory) > settings.items else memory,
+        sessions=_merge_sessions(mine.sessions, other.sessions, settings.idle_s)[-settings.sessions :],
         baskets=mine.baskets + other.baskets,
         basket_items=mine.basket_items + other.basket_items,
         first_basket=min(mine.first_basket or other.first_basket, other.first_basket or mine.first_basket),
         last_basket=max(mine.last_basket, other.last_basket),
         searches=(other.searches + mine.searches)[-settings.searches :],
-        seen=(other.seen + mine.seen)[-settings.seen :],
+        seen=tuple(dict.fromkeys(other.seen + mine.seen))[-settings.seen :],
         linked=mine.linked,
     )
 
@@ -313,18 +343,35 @@ def _merge_memory(a: Memory, b: Memory) -> Memory:
         a.views + b.views, a.clicks + b.clicks, a.carts + b.carts, a.buys + b.buys, a.units + b.units,
         a.shown + b.shown, min(a.first or b.first, b.first or a.first), max(a.last, b.last),
         min(a.first_buy or b.first_buy, b.first_buy or a.first_buy), max(a.last_buy, b.last_buy),
-        later.opinion or a.opinion or b.opinion, a.hidden or b.hidden,
+        later.opinion or a.opinion or b.opinion, later.hidden if later.opinion else a.hidden or b.hidden,
     )  # fmt: skip
 
 
-def _merge_sessions(mine: Sequence[Session], other: Sequence[Session]) -> tuple[Session, ...]:
-    """Both lists by start; a session that went on through the login is one."""
+def _merge_sessions(mine: Sequence[Session], other: Sequence[Session], idle_s: float) -> tuple[Session, ...]:
+    """Both lists by start; a session that went on through the login is one, under the id it has since."""
     merged = {one.id: one for one in mine}
     for one in other:
         same = merged.get(one.id)
-        if same is None:
-            merged[one.id] = one
-            continue
-        items = {item: max(act, same.items.get(item, 0)) for item, act in one.items.items()}
-        merged[one.id] = Session(one.id, min(one.start, same.start), max(one.last, same.last), {**same.items, **items})
-    return tuple(sorted(merged.values(), key=lambda one: (one.start, one.id)))
+        merged[one.id] = one if same is None else _joined(one, same, one.id)
+    joined: list[Session] = []
+    kept = {one.id for one in mine}
+    for one in sorted(merged.values(), key=lambda one: (one.start, one.id)):
+        if joined and _went_on(joined[-1], one, idle_s):
+            name = one.id if one.id in kept else joined[-1].id
+            joined[-1] = _joined(joined[-1], one, name)
+        else:
+            joined.append(one)
+    return tuple(joined)
+
+
+def _went_on(one: Session, later: Session, idle_s: float) -> bool:
+    """Whether two sessions that only time tells apart have too little of it between them."""
+    unnamed = one.id.startswith(_UNNAMED) and later.id.startswith(_UNNAMED)
+    return unnamed and later.start - one.last <= idle_s * 1000.0
+
+
+def _joined(one: Session, later: Session, name: str) -> Session:
+    items = dict(one.items)
+    for item, act in later.items.items():
+        items[item] = max(act, items.get(item, 0))
+    return Session(name, min(one.start, later.start), max(one.last, later.last), items)

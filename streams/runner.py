@@ -16,7 +16,7 @@ import msgspec
 from core.catalogue import ItemChange
 from core.events import Event
 from streams.attribution import Served
-from streams.topology import STATE_TYPES, Stage
+from streams.topology import STATE_TYPES, Stage, Step
 
 Fetch = Callable[[str, bytes], bytes | None]
 Sink = Callable[[str, str, Any], None]
@@ -27,16 +27,18 @@ class Table:
 
     def __init__(self, stage: Stage, fetch: Fetch | None) -> None:
         self._name, self._empty, self._fetch = stage.name, stage.empty, fetch
-        self._states: dict[str, Any] = {}
+        self._states: dict[str, Any] = {}  # with a store behind, those written last stand last
         self._dirty: set[str] = set()
         self._decoder = msgspec.msgpack.Decoder(STATE_TYPES[stage.name])
 
     def get(self, key: str) -> Any:
         state = self._states.get(key)
-        if state is None:
-            stored = self._fetch(self._name, key.encode()) if self._fetch else None
-            state = self.decode(stored) if stored is not None else self._empty
-            self._states[key] = state
+        if state is not None:
+            return state
+        if self._fetch is None:
+            return self._empty
+        stored = self._fetch(self._name, key.encode())
+        state = self._states[key] = self.decode(stored) if stored is not None else self._empty
         return state
 
     def decode(self, stored: bytes) -> Any:
@@ -51,6 +53,8 @@ class Table:
         return self.decode(stored) if stored is not None else self._empty
 
     def put(self, key: str, state: Any) -> None:
+        if self._fetch is not None:
+            self._states.pop(key, None)
         self._states[key] = state
         self._dirty.add(key)
 
@@ -68,7 +72,7 @@ class Table:
         return changed
 
     def shrink(self, most: int) -> None:
-        """Forget the states that were touched longest ago; only with a store behind, and nothing dirty."""
+        """Forget the states that were written or fetched longest ago; only with a store behind, and nothing dirty."""
         if self._fetch is None or len(self._states) <= most or self._dirty:
             return
         for key in list(self._states)[: len(self._states) - most]:
@@ -89,10 +93,10 @@ class Runner:
     def __init__(self, stages: Sequence[Stage], publish: Sink, emit: Sink, fetch: Fetch | None = None) -> None:
         self.tables = {stage.name: Table(stage, fetch) for stage in stages}
         self._publish, self._emit = publish, emit
-        self._readers: dict[str, list[tuple[Stage, Table]]] = defaultdict(list)
+        self._readers: dict[str, list[tuple[Step, Table, Stage]]] = defaultdict(list)
         for stage in stages:
             for topic in stage.reads:
-                self._readers[topic].append((stage, self.tables[stage.name]))
+                self._readers[topic].append((stage.step, self.tables[stage.name], stage))
 
     def feed(self, topic: str, key: str, message: Any) -> None:
         """Apply one message and everything that follows from it."""
@@ -103,14 +107,15 @@ class Runner:
             if readers is None:
                 self._emit(topic, key, message)
                 continue
-            for stage, table in readers:
+            for step, table, stage in readers:
                 before = table.get(key)
-                after, outputs = stage.step(before, message)
+                after, outputs = step(before, message)
                 if after is not before:
                     table.put(key, after)
                     if stage.publishes:
                         self._publish(stage.publishes, key, stage.serve(after))
-                waiting.extend(outputs)
+                if outputs:
+                    waiting.extend(outputs)
 
     def accept(self, message: Event | ItemChange | Served) -> None:
         """Feed a message of the source topics by its own key."""

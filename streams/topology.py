@@ -23,12 +23,15 @@ SERVING: Final = {
 }
 
 
+Step = Callable[[Any, Any], tuple[Any, Sequence[Output]]]
+
+
 class Stage(NamedTuple):
     """A step at work: its table holds one state a key, and `serve` makes of a state what gateways read."""
 
     name: str
     reads: frozenset[str]
-    step: Callable[[Any, Any], tuple[Any, Sequence[Output]]]
+    step: Step
     empty: Any
     publishes: str = ""  # a topic of SERVING, or "" for a state nobody else reads
     serve: Callable[[Any], Any] = lambda state: state

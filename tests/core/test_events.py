@@ -24,7 +24,7 @@ PURCHASE = {
     "items": [{"item_id": "tea", "quantity": 2, "price": 3.5}, {"item_id": "pot"}],
 }
 
-ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+ids = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x1f"), min_size=1, max_size=20)
 plain = (
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | ids
 )
@@ -196,6 +196,7 @@ def test_an_event_without_a_time_happened_when_it_was_received() -> None:
         ({"item_id": None}, "view_item needs an item_id"),
         ({"item_id": ""}, "view_item needs an item_id"),
         ({"item_id": ["tea"]}, "item_id must be a string, got list"),
+        ({"item_id": "\x1fcategory:Tea"}, r"item_id must not begin with a control character, got '.x1fcategory:Tea'"),
         ({"items": []}, "view_item needs an item_id"),
         ({"items": ["tea", "pot"]}, "view_item is about one item, got 2"),
         ({"items": "tea"}, "items must be an array, got str"),
@@ -327,6 +328,7 @@ def test_one_bad_event_of_a_packed_record_is_refused_alone() -> None:
         {"user_id": "u" * (MAX_ID + 1)},
         {"items": [{"item_id": "i" * (MAX_ID + 1)}]},
         {"items": [{"item_id": ""}]},
+        {"items": [{"item_id": "\x1fcategory:Tea"}]},
         {"items": [{"item_id": "tea"}] * (MAX_ITEMS + 1), "name": "add_to_cart"},
         {"attributes": {"x": json.loads("[" * 20 + "]" * 20)}},
         {"v": 2},

@@ -129,6 +129,17 @@ def test_a_damaged_or_exchanged_file_is_corrupt(tmp_path: Path, kind: str) -> No
         load(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_scores_are_the_same_numbers_alone_and_in_a_batch(kind: str) -> None:
+    vectors = unit(np.random.default_rng(0).standard_normal((500, 384)))
+    index = build(IndexSettings(kind=kind, recall=1.1), "space", np.arange(500), vectors)
+    keys, scores = index.search(vectors[:64], 20)
+    for n in range(64):
+        alone, alone_scores = index.search(vectors[n : n + 1], 20)
+        np.testing.assert_array_equal(alone[0], keys[n])
+        np.testing.assert_array_equal(alone_scores[0], scores[n])
+
+
 def test_a_catalogue_of_equal_texts_is_answered_in_the_order_of_its_keys() -> None:
     for kind in ("flat", "ivf"):
         same = np.repeat(spread(1), 900, axis=0)

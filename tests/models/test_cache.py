@@ -1,14 +1,14 @@
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from subprocess import Popen
-from sys import executable
 
 import numpy as np
 import pytest
 
-from core.errors import Broken, Corrupt
+from core.errors import BadSettings, Broken, Corrupt, Unavailable
 from core.ids import hash64
 from models import cache as cache_module
 from models.cache import VectorCache, encode_cached, text_key
@@ -80,6 +80,13 @@ def test_no_text_gives_no_vector(opened: Open) -> None:
     assert encode_cached(Counting(), opened(None), []).shape == (0, 6)
 
 
+def test_a_vector_that_is_there_stays(opened: Open) -> None:
+    cache = opened(None)
+    cache.put("space", {"a": np.ones(6, np.float16)})
+    cache.put("space", {"a": np.zeros(6, np.float16)})
+    np.testing.assert_array_equal(cache.get("space", ["a"], 6)["a"], np.ones(6))
+
+
 def test_progress_counts_found_texts_at_once_and_ends_at_all(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "_STORED_AT_ONCE", 2)
     cache = opened(None)
@@ -113,18 +120,44 @@ def test_more_texts_than_one_query_may_name_are_found(opened: Open, tmp_path: Pa
     assert len(encoder.asked) == 1_300
 
 
-def test_processes_that_write_at_a_time_lose_nothing(opened: Open, tmp_path: Path) -> None:
+def write(path: Path, barrier: Barrier, name: int) -> None:
+    for n in range(30):
+        barrier.wait(60)
+        with closing(VectorCache(path / f"{n}.sqlite")) as cache:
+            cache.put("space", {f"{name}": np.ones(6, np.float16), "same": np.ones(6, np.float16)})
+
+
+def test_processes_that_open_and_write_at_a_time_lose_nothing(opened: Open, tmp_path: Path) -> None:
+    context = get_context("spawn")
+    barrier = context.Barrier(3)
+    processes = [context.Process(target=write, args=(tmp_path, barrier, name)) for name in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(90)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    for n in range(30):
+        assert set(opened(tmp_path / f"{n}.sqlite").get("space", ["0", "1", "2", "same"], 6)) == {"0", "1", "2", "same"}
+
+
+def test_a_place_that_cannot_be_written_is_a_bad_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadSettings, match=r"encoder\.cache: .* cannot be opened"):
+        VectorCache(tmp_path / "file" / "vectors.sqlite")
+    with pytest.raises(BadSettings, match=r"encoder\.cache: .* cannot be opened"):
+        VectorCache(tmp_path)
+
+
+def test_a_file_that_is_held_for_long_is_unavailable(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "_WAIT_S", 0.1)
     path = tmp_path / "vectors.sqlite"
-    script = (
-        "import sys, numpy as np; from pathlib import Path; from models.cache import VectorCache\n"
-        f"cache = VectorCache(Path({str(path)!r}))\n"
-        "for n in range(40): cache.put('space', {f'{sys.argv[1]} {n}': np.ones(6, np.float16), 'same': "
-        "np.ones(6, np.float16)})"
-    )
-    started = [Popen([executable, "-c", script, str(n)]) for n in range(2)]
-    assert [process.wait(60) for process in started] == [0, 0]
-    keys = [f"{n} {m}" for n in range(2) for m in range(40)]
-    assert set(opened(path).get("space", [*keys, "same"], 6)) == {*keys, "same"}
+    cache = opened(path)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            cache.put("space", {"a": np.ones(6, np.float16)})
 
 
 def test_a_file_that_is_no_database_is_corrupt_and_may_be_deleted(tmp_path: Path) -> None:

@@ -105,6 +105,28 @@ def test_one_query_is_quick(real: Encoder) -> None:
     assert min(taken) < 0.1  # ten milliseconds where nothing else runs
 
 
+def test_a_query_takes_one_thread_and_leaves_the_others_to_larger_batches(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+
+    def watched(pooled: torch.Tensor) -> torch.Tensor:
+        used.append(torch.get_num_threads())
+        return normalize(pooled)
+
+    encoder = opened(tiny_folder)
+    monkeypatch.setattr("models.encoder.normalize", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        encoder.encode(["abc"])
+        encoder.encode(["abcdefghijkl"] * 30)
+        assert used == [1, 3]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_vector_does_not_depend_on_what_else_is_in_the_batch(tiny: Encoder) -> None:
     texts = words(100)
     together = tiny.encode(texts)

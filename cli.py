@@ -1,0 +1,453 @@
+"""The command `headwater`: each verb builds what it needs and calls one function.
+
+Heavy packages are imported by the verbs that use them, so that the others answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from core.bundle import Bundles
+from core.errors import BadInput, HeadwaterError, Missing
+from core.settings import Settings, load
+from progress import shown
+
+if TYPE_CHECKING:
+    from evaluation.replay import Replay
+    from jobs.intake import Source, Taken
+    from streams.messages import Letter
+
+HERE: Final = Path(__file__).resolve()
+TRACEBACK: Final = "HEADWATER_TRACEBACK"  # in the environment: 1 shows where an error came from
+ROWS_TOLD: Final = 5  # refused rows of an import that are named
+RAW_TOLD: Final = 160  # characters of a dead letter
+JUDGED: Final = ("ndcg@10", "champion_ndcg@10")  # of a bundle's metrics
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; 0 when it did what was asked, 2 when what was asked cannot be, else 1."""
+    asked = parser().parse_args(arguments)
+    verb: Verb = asked.verb
+    try:
+        return verb(asked)
+    except BrokenPipeError:  # the reader of our output has seen enough; what is left is flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (HeadwaterError, OSError) as error:
+        if os.environ.get(TRACEBACK) == "1":
+            raise
+        print(f"headwater: {error}", file=sys.stderr)
+        return 2 if isinstance(error, BadInput) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and what they take."""
+    whole = argparse.ArgumentParser(
+        prog="headwater", description="A recommendation engine for online shops, fed by the shop's own event stream."
+    )
+    whole.add_argument("--version", action="version", version=f"headwater {version()}")
+    verbs = whole.add_subparsers(title="verbs", metavar="VERB", required=True)
+    for add in (_up, _import, _train, _replay, _evaluate, _bundles, _dead_letters, _settings, _doctor, _demo):
+        add(verbs)
+    return whole
+
+
+def version() -> str:
+    """The version that is installed, or that of the checkout."""
+    try:
+        return metadata.version("headwater")
+    except metadata.PackageNotFoundError:
+        project = tomllib.loads(HERE.with_name("pyproject.toml").read_text(encoding="utf-8"))
+        return str(project["project"]["version"])
+
+
+def now_ms() -> int:
+    """The wall clock, which is handed to whatever needs it."""
+    return int(time.time() * 1000)
+
+
+# ---------------------------------------------------------------------- up
+def _up(verbs: Any) -> None:
+    add = _verb(verbs, "up", up, "serve everything on this machine: interface, pages, steps, answers, training")
+    add("--host", help="address to listen on (gateway.host)")
+    add("--port", type=_port, help="port to listen on, 0 for any that is free (gateway.port)")
+    add("--access-log", action="store_true", help="log a line for each call")
+    add("--no-training", action="store_true", help="never train a ranker by itself")
+
+
+def up(asked: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM."""
+    settings = _at(load(asked.settings), asked.host, asked.port)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    from gateway.serving import Gateway
+    from jobs.embedding import Embedder
+
+    named = ["--settings", str(asked.settings)] if asked.settings else []
+    train = [] if asked.no_training else [sys.executable, str(HERE), "train", "ranker", *named]
+    gateway = Gateway(settings, Embedder.open(settings), now_ms, train=train, access_log=asked.access_log)
+    gateway.run(lambda: print(_places(settings, gateway.url), flush=True), signals=True)
+    return 0
+
+
+def _at(settings: Settings, host: str | None, port: int | None) -> Settings:
+    """The settings with another address."""
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    return msgspec.structs.replace(settings, gateway=msgspec.structs.replace(settings.gateway, **given))
+
+
+def _places(settings: Settings, url: str) -> str:
+    return (
+        f"headwater {version()} serves {settings.shop.name!r} from {settings.log.path}\n"
+        f"  shop   {url}/shop\n  docs   {url}/docs\n  admin  {url}/admin\n"
+        "Ctrl-C stops it; what was accepted is on the disk."
+    )
+
+
+# ---------------------------------------------------------------------- import
+def _import(verbs: Any) -> None:
+    add = _verb(verbs, "import", import_, "take in a file of events or items, or a public data set")
+    add("source", nargs="?", default="", metavar="FILE|PRESET", help="a file, or a preset that brings its own data")
+    add("--preset", default="", metavar="NAME", help="read the file as this data set's")
+    add("--list", action="store_true", help="list the presets with their licences")
+    add("--kind", choices=("events", "items"), default="events", help="what the rows of a table are")
+    add("--format", choices=("csv", "parquet", "jsonl", "stream"), default="", help="where the name does not tell it")
+    add("--map", nargs="+", action="extend", default=[], metavar="OURS=THEIRS", help="columns that are named otherwise")
+    add("--set", nargs="+", action="extend", default=[], metavar="OURS=VALUE", help="values of columns it lacks")
+    add("--time-format", default="", help="of the column ts, as strptime has it")
+    add("--time-zone", default="UTC", help="of times that name none")
+    add("--to-stream", type=Path, metavar="OUT.jsonl", help="write a recorded stream instead of taking it in")
+
+
+def import_(asked: argparse.Namespace) -> int:
+    """Read a file or preset into the log or a stream, and say what became of it."""
+    from jobs.importing import Layout, to_stream
+    from jobs.intake import source, to_log
+    from jobs.presets import PRESETS
+    from streams.log import EmbeddedLog
+
+    if asked.list:
+        _tell(line for one in PRESETS.values() for line in (f"{one.name}: {one.about}", f"    licence: {one.licence}"))
+        return 0
+    settings = load(asked.settings)
+    columns, values = _pairs(asked.map, "--map"), _pairs(asked.set, "--set")
+    layout = Layout(columns, values, asked.format, asked.time_format, asked.time_zone)
+    found = source(asked.source, asked.preset, asked.kind, layout)
+    if asked.to_stream:
+        counts = to_stream(found.entries, asked.to_stream)
+        _tell([f"{asked.to_stream}: {counts['event']:,} events, {counts['item']:,} item changes"])
+    else:
+        opened = EmbeddedLog.open(settings.log)
+        try:
+            with shown() as progress:
+                taken = to_log(found.entries, opened, progress)
+        finally:
+            opened.close()
+        _tell(_taken(taken, settings.log.path))
+    _tell(_not_taken(found))
+    return 0
+
+
+def _taken(taken: Taken, path: Path) -> list[str]:
+    queries = f"; {taken.queries:,} queries are not for a log" if taken.queries else ""
+    return [f"{path}: {taken.events:,} events, {taken.items:,} item changes; {taken.known:,} were there{queries}"]
+
+
+def _not_taken(source: Source) -> list[str]:
+    refused = source.refused
+    lines = [f"left out, {why}: {count:,} rows" for why, count in refused.left_out.most_common()]
+    lines += [f"refused: {refused.count:,} rows"] if refused.count else []
+    lines += [f"    row {one.row:,}: {one.reason}" for one in refused.first[:ROWS_TOLD]]
+    lines += [f"    and {refused.count - ROWS_TOLD:,} more"] if refused.count > ROWS_TOLD else []
+    return lines + ([f"data: {source.preset.attribution} ({source.preset.licence})"] if source.preset else [])
+
+
+def _pairs(given: Sequence[str], option: str) -> dict[str, str]:
+    for one in given:
+        if "=" not in one:
+            raise BadInput(f"{option} takes ours=theirs, got {one!r}")
+    return dict(one.split("=", 1) for one in given)
+
+
+# ---------------------------------------------------------------------- train, replay, evaluate
+def _train(verbs: Any) -> None:
+    add = _verb(verbs, "train", train, "train a ranker from the log, and promote it if it is better")
+    add("what", choices=("ranker",))
+    add("--force", action="store_true", help="promote it whatever the comparison says")
+
+
+def train(asked: argparse.Namespace) -> int:
+    """Train, and say what came of it."""
+    from jobs.embedding import Embedder
+    from jobs.train import run
+
+    settings = load(asked.settings)
+    with shown() as progress:
+        outcome = run(settings, Embedder.open(settings), now_ms(), progress, force=asked.force)
+    made = outcome.manifest.id if outcome.manifest else "no bundle"
+    _tell([f"{made}, {'promoted' if outcome.promoted else 'not promoted'}; {outcome.lessons:,} lists; {outcome.why}"])
+    return 0
+
+
+def _replay(verbs: Any) -> None:
+    add = _verb(verbs, "replay", replay, "answer a recorded stream's queries, each from what stands above it")
+    add("stream", type=Path, help="items, events and queries in time order, one JSON object a line")
+    add("--recommendations", type=Path, required=True, metavar="OUT.jsonl", help="where the answers go")
+    add("--no-ranker", action="store_true", help="train no ranker: the blend of the channels ranks")
+    add("--channels", metavar="A,B", help="only these channels retrieve")
+
+
+def replay(asked: argparse.Namespace) -> int:
+    """Replay a stream, and say how long things took."""
+    from evaluation.replay import replay, write_answers
+    from jobs.embedding import Embedder
+    from ranker.channels import CHANNELS
+
+    channels = tuple(asked.channels.split(",")) if asked.channels else tuple(CHANNELS)
+    if unknown := [name for name in channels if name not in CHANNELS]:
+        raise BadInput(f"unknown channel {unknown[0]!r}; there are {', '.join(CHANNELS)}")
+    settings = load(asked.settings)
+    with shown() as progress:
+        found = replay(
+            asked.stream,
+            settings,
+            Embedder.open(settings),
+            channels=channels,
+            ranker=not asked.no_ranker,
+            progress=lambda lines: progress("replaying", lines, 0),
+        )
+    write_answers(asked.recommendations, found.answers)
+    _tell(_replayed(found, asked.recommendations))
+    return 0
+
+
+def _replayed(found: Replay, path: Path) -> list[str]:
+    took = sorted(1e3 * one.seconds for one in found.answers) or [0.0]
+    middle, slow = took[len(took) // 2], took[int(0.99 * (len(took) - 1))]
+    return [
+        f"{path}: {len(found.answers):,} queries answered, p50 {middle:.2f} ms, p99 {slow:.2f} ms",
+        f"{found.lines:,} lines in {found.seconds:.1f} s, {found.events / max(found.seconds, 1e-9):,.0f} events/s",
+        *(f"trained at {_moment(one.ts)} on {one.groups:,} lists in {one.seconds:.1f} s" for one in found.trained),
+    ]
+
+
+def _evaluate(verbs: Any) -> None:
+    add = _verb(verbs, "evaluate", evaluate, "measure on a recorded stream, beside simple baselines")
+    add("stream", type=Path, help="items and events in time order, one JSON object a line")
+    add("--report", type=Path, required=True, metavar="OUT.html", help="the page; its JSON twin lies beside it")
+    add("--test-from", type=_time, metavar="ISO", help="ask from this time on (the newest fifth of the lines)")
+    add("--most", type=int, default=0, metavar="N", help="ask about so many times at most (0: always)")
+
+
+def evaluate(asked: argparse.Namespace) -> int:
+    """Evaluate, write the report, and print its tables."""
+    from evaluation.evaluate import run
+    from evaluation.page import to_html
+    from evaluation.report import print_table, to_json
+    from jobs.embedding import Embedder
+
+    settings = load(asked.settings)
+    with shown() as progress:
+        report = run(
+            asked.stream,
+            settings,
+            Embedder.open(settings),
+            test_from_ms=asked.test_from,
+            most=asked.most,
+            progress=progress,
+        )
+    twin = asked.report.with_suffix(".json")
+    asked.report.parent.mkdir(parents=True, exist_ok=True)
+    asked.report.write_text(to_html(report), encoding="utf-8")
+    twin.write_bytes(to_json(report))
+    _tell([print_table(report), f"{asked.report}, {twin}"])
+    return 0
+
+
+# ---------------------------------------------------------------------- bundles, dead letters, settings
+def _bundles(verbs: Any) -> None:
+    inner = verbs.add_parser("bundles", help="list the versions of what answers, and choose which one does")
+    acts = inner.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _verb(acts, "list", list_bundles, "list all bundles, newest first")
+    _verb(acts, "promote", promote, "make a bundle serve")("id", metavar="ID")
+    _verb(acts, "rollback", rollback, "go back to the bundle that served before")
+    _verb(acts, "prune", prune, "delete all but the newest (bundles.keep) and those one can go back to")
+
+
+def list_bundles(asked: argparse.Namespace) -> int:
+    """A line for each bundle; a star stands before the one that serves."""
+    store = _store(asked)
+    current, found = store.current_id(), store.list()
+    rows = [["", "bundle", "made", "ranker", "NDCG@10", "against", "lists", "bytes"]] if found else []
+    for one in found:
+        figures = [f"{one.metrics[name]:.4f}" if name in one.metrics else "-" for name in JUDGED]
+        sizes = [f"{one.metrics.get('lists', 0):,.0f}", f"{sum(file.bytes for file in one.files.values()):,}"]
+        rows.append(["*" if one.id == current else "", one.id, _moment(one.created_ms), one.ranker, *figures, *sizes])
+    _tell(_aligned(rows) or [f"no bundles in {store.root}: the blend answers; headwater train ranker makes the first"])
+    return 0
+
+
+def promote(asked: argparse.Namespace) -> int:
+    """Verify a bundle and make it serve; a running gateway takes it within a second."""
+    _tell([f"{_store(asked).promote(asked.id).id} serves"])
+    return 0
+
+
+def rollback(asked: argparse.Namespace) -> int:
+    """Go back to the bundle that served before."""
+    _tell([f"{_store(asked).rollback()} serves again"])
+    return 0
+
+
+def prune(asked: argparse.Namespace) -> int:
+    """Delete what is not kept."""
+    gone = _store(asked).prune()
+    _tell([*(f"{one} deleted" for one in gone), f"{len(gone)} bundles deleted"])
+    return 0
+
+
+def _store(asked: argparse.Namespace) -> Bundles:
+    settings = load(asked.settings).bundles
+    return Bundles(settings.path, settings.keep)
+
+
+def _dead_letters(verbs: Any) -> None:
+    inner = verbs.add_parser("dead-letters", help="what was refused, and why")
+    acts = inner.add_subparsers(title="verbs", metavar="VERB", required=True)
+    add = _verb(acts, "list", list_letters, "list what was refused, newest first")
+    add("--limit", type=int, default=20, metavar="N", help="at most so many (20)")
+
+
+def list_letters(asked: argparse.Namespace) -> int:
+    """Two lines for each letter: why, and what."""
+    from streams.log import EmbeddedLog
+    from streams.messages import letters
+
+    settings = load(asked.settings)
+    if not settings.log.path.exists():
+        raise Missing(f"no log at {settings.log.path}: headwater up or import makes one")
+    opened = EmbeddedLog.open(settings.log)
+    try:
+        found = letters(opened, asked.limit)
+    finally:
+        opened.close()
+    _tell(_written(one) for one in found)
+    _tell([] if found else ["no dead letters"])
+    return 0
+
+
+def _written(letter: Letter) -> str:
+    raw = letter.raw if len(letter.raw) <= RAW_TOLD else letter.raw[:RAW_TOLD] + "…"
+    return f"{_moment(letter.ts)}  {letter.origin}  {letter.reason}\n    {raw!r}"
+
+
+def _settings(verbs: Any) -> None:
+    add = _verb(verbs, "settings", settings, "print the settings as they are in force, as headwater.toml has them")
+    add("--markdown", action="store_true", help="print the page docs/settings.md instead")
+
+
+def settings(asked: argparse.Namespace) -> int:
+    """Print every setting with what it means; what is no default says so."""
+    from core.settings_page import as_markdown, as_toml
+
+    print(as_markdown() if asked.markdown else as_toml(load(asked.settings)), end="")
+    return 0
+
+
+# ---------------------------------------------------------------------- doctor, demo
+def _doctor(verbs: Any) -> None:
+    _verb(verbs, "doctor", doctor, "check whether everything that is needed is there")
+
+
+def doctor(asked: argparse.Namespace) -> int:
+    """A line for each check; 1 where one failed."""
+    from doctor import checks
+
+    failed = False
+    for one in checks(asked.settings):
+        print(one, flush=True)
+        failed = failed or one.failed
+    return int(failed)
+
+
+def _demo(verbs: Any) -> None:
+    add = _verb(verbs, "demo", demo, "play an invented shop, train on it, and serve it to click around in")
+    add("--folder", type=Path, default=Path("data/demo"), help="what belongs to it lies here (data/demo)")
+    add("--fresh", action="store_true", help="delete what an earlier demo left, and start over")
+    add("--check", action="store_true", help="check in a folder of its own that it works, and end")
+    add("--data", choices=("invented", "complete-journey"), default="invented", help="whose events are played")
+    add("--weeks", type=int, default=8, metavar="N", help="of complete-journey: its last so many weeks")
+    add("--items", type=int, default=600, metavar="N", help="products of the invented shop (600)")
+    add("--shoppers", type=int, default=700, metavar="N", help="people of the invented shop (700)")
+    add("--host", help="address to listen on (gateway.host)")
+    add("--port", type=_port, help="port to listen on (gateway.port)")
+
+
+def demo(asked: argparse.Namespace) -> int:
+    """Play, train and serve; with --check, see whether it works."""
+    from demo import Play, check, show
+
+    play = Play(asked.data, asked.weeks, asked.items, asked.shoppers)
+    settings = _at(load(asked.settings), asked.host, asked.port)
+    if asked.check:
+        return check(settings, play, now_ms)
+    return show(settings, play, now_ms, asked.folder, fresh=asked.fresh)
+
+
+# ---------------------------------------------------------------------- what verbs share
+def _verb(verbs: Any, name: str, verb: Verb, about: str) -> Callable[..., Any]:
+    """Adds a verb, and gives what adds its arguments."""
+    added = verbs.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+    added.add_argument("--settings", type=Path, metavar="FILE", help="instead of ./headwater.toml")
+    added.set_defaults(verb=verb)
+    add: Callable[..., Any] = added.add_argument
+    return add
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, got {text!r}")
+    return int(text)
+
+
+def _time(text: str) -> int:
+    """ISO 8601 as ms; UTC where no offset is given."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wanted a time such as 2011-10-01T08:00:00Z, got {text!r}") from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _moment(ts: int) -> str:
+    return datetime.fromtimestamp(ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _tell(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

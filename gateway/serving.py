@@ -1,0 +1,165 @@
+"""A shop on a port of this machine: the app under uvicorn, and what runs now and then beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+
+from core.errors import BadSettings, HeadwaterError, Unavailable
+from core.settings import GatewaySettings, Settings
+from gateway.app import build_app
+from gateway.embedded import EmbeddedShop
+from gateway.ports import KnownShopper
+from jobs.embedding import Embedder
+from jobs.schedule import Trainer
+
+log = logging.getLogger("headwater")
+
+GRACE_S: Final = 5  # for answers that are on their way when the end comes
+BACKLOG: Final = 2_048
+FIRST_TRIM_S: Final = 60.0
+TRIM_S: Final = 3_600.0
+
+
+class Gateway:
+    """A shop that listens from the moment it is made, and answers while `serve` runs.
+
+    Args:
+        settings: of the shop.
+        embedder: of item text, or None.
+        now_ms: the wall clock, in ms since 1970.
+        shoppers: whom a demonstration can be tried as; with any, profiles are told.
+        train: the command that trains and promotes, run when it is due; empty for never.
+        access_log: log a line for each call.
+
+    Raises:
+        BadSettings: the address is none of this machine's, or the log's file fits no such settings.
+        Unavailable: the port or the log is in use.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        embedder: Embedder | None,
+        now_ms: Callable[[], int],
+        *,
+        shoppers: Sequence[KnownShopper] = (),
+        train: Sequence[str] = (),
+        access_log: bool = False,
+    ) -> None:
+        self._socket = listen(settings.gateway)
+        try:
+            self.shop = EmbeddedShop(settings, embedder, now_ms, shoppers)
+        except HeadwaterError:
+            self._socket.close()
+            raise
+        app = build_app(settings, self.shop, self.shop, now_ms, demo=self.shop if shoppers else None)
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=access_log,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        self._server = _Server(config)
+        self._trainer = Trainer(settings, train, self.shop.events_logged, now_ms) if train else None
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds it."""
+        host, port = self._socket.getsockname()[:2]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def run(self, ready: Callable[[], None], *, signals: bool) -> None:
+        """Serve until `stop`, in an event loop of its own.
+
+        Args:
+            ready: called when the state is loaded.
+            signals: SIGINT and SIGTERM stop it; only in the main thread.
+        """
+        with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
+            runner.run(self._serve(ready, signals=signals))
+
+    def stop(self) -> None:
+        """Take no more calls, and end; a second time without waiting for answers on their way."""
+        self._server.force_exit = self._server.should_exit
+        self._server.should_exit = True
+
+    async def _serve(self, ready: Callable[[], None], *, signals: bool) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM) if signals else ():
+            loop.add_signal_handler(number, self.stop)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            self.shop.start()
+            tasks = [loop.create_task(_seen(work)) for work in self._beside()]
+            ready()
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.shop.stop()
+            self._socket.close()
+
+    def _beside(self) -> Iterator[Coroutine[Any, Any, None]]:
+        yield _trim(self.shop)
+        if self._trainer is not None:
+            yield self._trainer.run()
+
+
+def listen(settings: GatewaySettings) -> socket.socket:
+    """The socket of the settings' host and port.
+
+    Raises:
+        BadSettings: the address is none of this machine's, or the port is not ours to take.
+        Unavailable: something listens there already.
+    """
+    address = (settings.host, settings.port)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server(address, family=family, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Unavailable(
+                f"port {settings.port} of {settings.host} is in use: stop what listens there, or choose another "
+                "port (--port, gateway.port)"
+            ) from None
+        raise BadSettings(f"cannot listen on {settings.host}, port {settings.port}: {error.strerror}") from None
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: what the log was given must be taken in before the process ends."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _trim(shop: EmbeddedShop) -> None:
+    await asyncio.sleep(FIRST_TRIM_S)
+    while True:
+        try:
+            removed = await asyncio.to_thread(shop.trim)
+            log.info("job=trim records=%d removed", removed)
+        except HeadwaterError as error:
+            log.error("job=trim failed: %s", error)
+        await asyncio.sleep(TRIM_S)
+
+
+async def _seen(work: Coroutine[Any, Any, None]) -> None:
+    """What runs beside the gateway may end, but not unseen."""
+    try:
+        await work
+    except Exception:
+        log.exception("a job beside the gateway ended")
