@@ -94,8 +94,9 @@ def _up(verbs: Any) -> None:
 def up(asked: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
     settings = _at(load(asked.settings), asked.host, asked.port)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    for name in ("headwater", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.INFO)
     from gateway.serving import Gateway
     from jobs.embedding import Embedder
 
@@ -388,7 +389,7 @@ def doctor(asked: argparse.Namespace) -> int:
 
 def _demo(verbs: Any) -> None:
     add = _verb(verbs, "demo", demo, "play an invented shop, train on it, and serve it to click around in")
-    add("--folder", type=Path, default=Path("data/demo"), help="what belongs to it lies here (data/demo)")
+    add("--folder", type=Path, help="where all that belongs to it lies (data/demo)")
     add("--fresh", action="store_true", help="delete what an earlier demo left, and start over")
     add("--check", action="store_true", help="check in a folder of its own that it works, and end")
     add("--data", choices=("invented", "complete-journey"), default="invented", help="whose events are played")
@@ -401,7 +402,8 @@ def _demo(verbs: Any) -> None:
 
 def demo(asked: argparse.Namespace) -> int:
     """Play, train and serve; with --check, see whether it works."""
-    from demo import Play, check, show
+    from demo import Play, show
+    from demo_check import check
 
     play = Play(asked.data, asked.weeks, asked.items, asked.shoppers)
     settings = _at(load(asked.settings), asked.host, asked.port)

@@ -30,6 +30,7 @@ from jobs.rehearsal import Rehearsal
 from ranker.arrays import best
 from ranker.channels import CHANNELS
 from ranker.recommend import Draft
+from streams.popularity import CATEGORY
 from streams.recorded import Query, read, span
 
 SUBJECT: Final = "headwater"
@@ -74,13 +75,16 @@ class Evaluation:
         self._size = span(stream)
         self._from = test_from_ms if test_from_ms is not None else _split(stream, sum(self._size.counts.values()))
         if not self._size.first < self._from <= self._size.last:
-            raise BadInput(f"test-from must lie within the log, {self._size.first} to {self._size.last}, got {self._from}")
+            raise BadInput(
+                f"test-from must lie within the log, {self._size.first} to {self._size.last}, got {self._from}"
+            )
         self._wanted = _target_kind(stream, self._from)
         window_ms = round(settings.training.window_s * 1000)
         self._shop = Rehearsal(settings, embedder, learn_from_ms=self._from - window_ms, train_from_ms=self._from)
         self._text = embedder is not None
         self._open: dict[str, _Question] = {}
         self._asked: list[_Question] = []
+        self._known: set[str] = set()  # ids of questions: a log may hold an event twice
         self._used: dict[int, tuple[int, int, int]] = {}  # training → first and last query, how many
 
     def run(self, progress: Callable[[str, int, int], None]) -> Report:
@@ -110,16 +114,14 @@ class Evaluation:
             name = event.recommendation_id or event.event_id
             self._ask(event, f"list:{name}", tuple(sorted(line.item_id for line in event.items)))
         elif event.name in STARTS and event.items and self._shop.comes_back(event):
+            self._open.pop(f"visit:{event.shopper}", None)
             self._ask(event, f"visit:{event.event_id}", None)
 
     def _ask(self, event: Event, query_id: str, shown: tuple[str, ...] | None) -> None:
-        if self._most and coin(query_id) >= self._share():
+        if query_id in self._known or (self._most and coin(query_id) >= self._share()):
             return
-
-
-        request = Request(
-            recommendation_id=query_id, ts=event.ts, shopper=event.shopper, n=DEPTH, items=shown
-        )
+        self._known.add(query_id)
+        request = Request(recommendation_id=query_id, ts=event.ts, shopper=event.shopper, n=DEPTH, items=shown)
         snapshot = self._shop.ready(event.ts)
         started = time.perf_counter()
         draft = self._shop.draft_with(request, snapshot)
@@ -167,9 +169,15 @@ class Evaluation:
     def _report(self) -> Report:
         systems = {name: self._answered(name) for name in self._asked[0].lists} if self._asked else {}
         if not systems:
-            raise BadInput(f"{self._stream}: nothing after the split begins a session or shows a list, so nothing can be asked")
+            raise BadInput(
+                f"{self._stream}: nothing after the split begins a session or shows a list, so nothing can be asked"
+            )
         tables = self._shop.runner.tables["popularity"]
-        popularity = {item: float(sum(c.total for c in stats.counters.values())) for item, stats in tables.items()}
+        popularity = {
+            item: float(sum(counter.total for counter in stats.counters.values()))
+            for item, stats in tables.items()
+            if not item.startswith(CATEGORY)
+        }
         quotas = {name: getattr(self._settings.channels, name) for name in CHANNELS}
         return Report(
             stream=self._stream.name,
@@ -181,7 +189,9 @@ class Evaluation:
             machine=machine(),
             versions=versions(),
             settings=changed_settings(self._settings),
-            notes=(f"Targets of a visit are the items of its {self._wanted} events; of a shown list, what was clicked.",),
+            notes=(
+                f"Targets of a visit are the items of its {self._wanted} events; of a shown list, what was clicked.",
+            ),
         )
 
     def _answered(self, system: str) -> list[Answered]:
@@ -266,7 +276,6 @@ def _ids(shop: Rehearsal, draft: Draft) -> tuple[str, ...]:
 
 
 def _channels(shop: Rehearsal, draft: Draft) -> dict[str, tuple[str, ...]]:
-
 
     ids, quotas = shop.snapshot.live.ids, shop.settings.channels
     return {

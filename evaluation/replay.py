@@ -18,7 +18,7 @@ from jobs.embedding import Embedder
 from jobs.rehearsal import Rehearsal, Trained
 from ranker.channels import CHANNELS
 from ranker.recommend import Draft
-from streams.recorded import Entry, Query, read
+from streams.recorded import Entry, Query, first_of, read
 
 EVERY: Final = 1_000  # lines between two calls of progress
 
@@ -96,8 +96,11 @@ def take(entry: Entry, shop: Rehearsal, found: Replay) -> None:
 
 def answer(query: Query, shop: Rehearsal) -> Answer:
     """Ask as a page would, at the query's own time."""
+    request = as_request(query)
+    shop.settle()
+    snapshot = shop.ready(query.ts)
     started = time.perf_counter()
-    draft = shop.draft(as_request(query))
+    draft = shop.draft_with(request, snapshot)
     seconds = time.perf_counter() - started
     return Answer(query, listed(draft, shop, len(query.items) if query.items else query.k), seconds)
 
@@ -109,6 +112,7 @@ def listed(draft: Draft, shop: Rehearsal, count: int) -> tuple[str, ...]:
 
 
 def as_request(query: Query) -> Request:
+    """A recorded query as a page would ask it."""
     return Request(
         recommendation_id=query.query_id,
         ts=query.ts,
@@ -122,7 +126,7 @@ def as_request(query: Query) -> Request:
 
 def first_query(stream: Path) -> int | None:
     """When the first query is asked, ms; None when there is none. Rankers nobody asks need not be trained."""
-    return next((entry.ts for entry in read(stream, group=False) if isinstance(entry, Query)), None)
+    return first_of(stream, "query")
 
 
 def write_answers(path: Path, answers: Iterable[Answer]) -> None:
@@ -146,5 +150,3 @@ def steady_memory() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-

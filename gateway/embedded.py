@@ -97,6 +97,7 @@ class EmbeddedShop:
         self._failure: str | None = None
         self._opened_id: str | None = None
         self._known_shoppers = 0
+        self._collector = gc.get_threshold()
 
     # ------------------------------------------------------------------ life
     def start(self) -> None:
@@ -106,6 +107,7 @@ class EmbeddedShop:
         self._snapshot.refresh()
         gc.collect()
         gc.freeze()  # what was loaded lives as long as the process: not worth a look by the collector
+        self._collector = gc.get_threshold()
         gc.set_threshold(50_000, 20, 50)
         self._refreshing = self._loop.create_task(self._refresh())
         for name, work in (("runner", self._follow), ("embedder", self._embed), ("scribe", self._scribe)):
@@ -123,6 +125,8 @@ class EmbeddedShop:
             thread.join(timeout=20)
         self._log.close()
         self._follower.close()
+        gc.unfreeze()  # packages in C complain at the end of the process of what was never collected
+        gc.set_threshold(*self._collector)
 
     def trim(self) -> int:
         """Let the log forget what retention does not keep; how many records went."""

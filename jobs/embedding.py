@@ -35,9 +35,7 @@ class Embedder:
         encoder = Encoder.open(settings.encoder, settings.text)
         return cls(encoder, VectorCache(settings.encoder.cache), settings)
 
-    def vectors(
-        self, items: Sequence[Item], progress: Callable[[int, int], None] | None = None
-    ) -> NDArray[np.float32]:
+    def vectors(self, items: Sequence[Item], progress: Callable[[int, int], None] | None = None) -> NDArray[np.float32]:
         """Unit vectors of the items' texts, `(items, dim)`; the id stands in for an item without any."""
         texts = [item_text(item, self._settings.text) or item.item_id for item in items]
         return encode_cached(self._encoder, self._cache, texts, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from jobs.lessons import Lesson
 from ranker.arrays import Floats
-from ranker.rerank import order
 
 DRAWS: Final = 1_000
 TOP: Final = 10
 TOLERATED: Final = -0.005  # of NDCG@10: the lower bound may lie this far below the champion
 
-Score = Callable[[Floats], NDArray[np.floating]]  # type: ignore[type-arg]
+Score = Callable[[Floats], NDArray[np.floating[Any]]]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,10 +58,12 @@ def judge(challenger: Score, champion: Score, lessons: Sequence[Lesson], against
 
 
 def ndcg(lesson: Lesson, score: Score) -> float:
-    """NDCG@10 of a list with its grades as gains 2 ** grade - 1."""
+    """NDCG@10 of a list with its grades as gains 2 ** grade - 1; of equal scores, the mean over their orders."""
     scores = np.asarray(score(lesson.features), np.float64)
-    gains = 2.0 ** lesson.grades - 1.0
+    gains = 2.0 ** lesson.grades.astype(np.float64) - 1.0
     discount = 1.0 / np.log2(np.arange(2, TOP + 2))
     best = np.sort(gains)[::-1][:TOP]
-    got = gains[order(scores.astype(np.float32), np.arange(len(scores)))[:TOP]]
+    _, tied, count = np.unique(-scores, return_inverse=True, return_counts=True)
+    shared = np.bincount(tied, gains) / count
+    got = shared[np.sort(tied)[:TOP]]
     return float((got * discount[: len(got)]).sum() / (best * discount[: len(best)]).sum())

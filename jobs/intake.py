@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -10,9 +11,10 @@ from typing import Final
 
 import msgspec
 
+from core.catalogue import ItemChange
 from core.errors import BadInput, Missing
 from core.events import Event
-from jobs.importing import Layout, Refusals, read_events, read_items
+from jobs.importing import Layout, Refusals, in_order, read_events, read_items
 from jobs.presets import PRESETS, Preset, preset
 from streams.log import EmbeddedLog
 from streams.messages import of_imported
@@ -89,3 +91,26 @@ def to_log(entries: Iterable[Entry], opened: EmbeddedLog, progress: Callable[[st
         known, queries = known + len(messages) - len(fresh), queries + len(some) - len(messages)
         progress("importing", events + items + known, 0)
     return Taken(events, items, known, queries)
+
+
+def latest(entries: Iterable[Entry], span_ms: int, end_ms: int) -> list[Entry]:
+    """The last `span_ms` of a history, and the items that appear in it, moved so that it ends at `end_ms`.
+
+    An item that was told of before comes at the beginning.
+    """
+    items: dict[str, ItemChange] = {}
+    events: deque[Event] = deque()
+    for entry in entries:
+        if isinstance(entry, Event):
+            events.append(entry)
+            while entry.ts - events[0].ts > span_ms:
+                events.popleft()
+        elif isinstance(entry, ItemChange):
+            items[entry.item_id] = entry
+    if not events:
+        return []
+    first, by_ms = events[0].ts, end_ms - events[-1].ts
+    used = {line.item_id for event in events for line in event.items}
+    told = [msgspec.structs.replace(one, ts=max(one.ts, first) + by_ms) for name, one in items.items() if name in used]
+    moved = [msgspec.structs.replace(event, ts=event.ts + by_ms) for event in events]
+    return list(in_order(sorted(told, key=lambda one: one.ts), moved))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,15 +27,16 @@ class Lesson:
     @property
     def teaches(self) -> bool:
         """Whether there is an order to learn: something was wanted, and not everything alike."""
-        return bool(self.grades.max(initial=0) > self.grades.min(initial=0))
+        return len(self.grades) > 0 and bool(self.grades.max() > self.grades.min())
 
 
-def from_decisions(decisions: Iterable[Decision], labels: Mapping[str, Sequence[Label]], schema: str) -> list[Lesson]:
+def from_decisions(
+    decisions: Iterable[Decision], labels: Mapping[str, Sequence[Label]], schema: str
+) -> Iterator[Lesson]:
     """Lessons of logged decisions, by the features that were logged with them.
 
     Decisions of another feature schema, and those that nothing followed, teach nothing.
     """
-    lessons = []
     for decision in decisions:
         followed = labels.get(decision.recommendation_id)
         if decision.schema != schema or not followed or not decision.pool:
@@ -49,8 +50,7 @@ def from_decisions(decisions: Iterable[Decision], labels: Mapping[str, Sequence[
         features = np.frombuffer(decision.features, np.float32).reshape(len(decision.pool), -1)
         lesson = Lesson(decision.ts, features, grades)
         if lesson.teaches:
-            lessons.append(lesson)
-    return lessons
+            yield lesson
 
 
 def collect(lessons: Sequence[Lesson]) -> Examples:

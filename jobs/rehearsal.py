@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from core.catalogue import Item, ItemChange
 from core.decision import Label, Request
 from core.errors import FutureLeak
 from core.events import Event
-from core.ids import SECOND_MS, coin, hash64
+from core.ids import SECOND_MS, hash64, signed64
 from core.profile import NOBODY, Profile
 from core.settings import Settings
 from jobs.embedding import Embedder
@@ -33,10 +33,12 @@ from ranker.model import Ranker, train
 from ranker.recommend import Draft, Snapshot, draft_list
 from ranker.space import Space
 from streams.attribution import Served
+from streams.profile import begins_session
 from streams.runner import Runner
 from streams.topology import build
 
 ENOUGH_DELAYS: Final = 200
+VISITS: Final = ("view_item", "add_to_cart", "purchase")  # a session that begins with one calls for a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,18 @@ class Trained:
 
 
 @dataclass(slots=True)
-class _Open:
-    ts: int
+class _List:
     items: dict[str, int]
     features: Floats
     grades: NDArray[np.int8]
+
+
+@dataclass(slots=True)
+class _Open:
+    """The lists of one moment: what follows grades them all."""
+
+    ts: int
+    lists: list[_List]
 
 
 class Rehearsal:
@@ -65,6 +74,7 @@ class Rehearsal:
         settings: of the shop.
         embedder: of item text, or None without a text channel.
         learn_from_ms: decisions are made and learnt from at this event time and later; None never.
+        logged: recommendation ids of lists that are learnt from as they were served, and so not made again.
         train_from_ms: rankers are trained at this event time and later (what nobody asks need not be trained).
         channels: the channels that are switched on.
         on_train: told of each run of the ranker job.
@@ -76,11 +86,12 @@ class Rehearsal:
         embedder: Embedder | None = None,
         *,
         learn_from_ms: int | None = None,
+        logged: Container[str] = (),
         train_from_ms: int = 0,
         channels: Sequence[str] = tuple(CHANNELS),
         on_train: Callable[[Trained], None] | None = None,
     ) -> None:
-        self.settings, self._embedder = settings, embedder
+        self.settings, self._embedder, self._logged = settings, embedder, logged
         self._learn_from, self._train_from, self._on_train = learn_from_ms, train_from_ms, on_train
         live = Live(settings)
         space = Space(embedder.space_id, embedder.dim, settings.index) if embedder else None
@@ -137,18 +148,25 @@ class Rehearsal:
         return self.draft_with(request, self.ready(request.ts))
 
     def ready(self, now_ms: int) -> Snapshot:
-        """What requests of this moment are answered from, after the jobs that are due."""
+        """What requests of this moment are answered from, after the jobs that are due.
+
+        Raises:
+            FutureLeak: the state has seen something newer.
+        """
         self.settle(now_ms)
+        self._refuse_past(now_ms)
         self._embed()
         self._retrain(now_ms)
         return self.snapshot
 
     def draft_with(self, request: Request, snapshot: Snapshot) -> Draft:
         """The same with a snapshot of one's own making, such as one with fewer channels."""
-        newest = max(self.snapshot.live.max_event_ms, self.trained[-1].max_event_ms if self.trained else 0)
-        if newest > request.ts:
-            raise FutureLeak(f"asked as of {request.ts}, but the state has seen {newest}")
+        self._refuse_past(request.ts)
         return draft_list(request, self.profile(request.shopper) if request.shopper else NOBODY, snapshot)
+
+    def _refuse_past(self, ts: int) -> None:
+        if self.now_ms > ts:
+            raise FutureLeak(f"asked as of {ts}, but the state has seen {self.now_ms}")
 
     def _publish(self, topic: str, key: str, value: Any) -> None:
         self.snapshot.live.offer(topic, key, value)
@@ -175,39 +193,56 @@ class Rehearsal:
         """
         if event.name == "view_item_list" and len(event.items) > 1:
             name = event.recommendation_id or event.event_id
-            if name not in self._open:
-                items = tuple(line.item_id for line in event.items)
-                self.learn(name, event.shopper, self._ask(event, name, items), event.ts)
-        elif event.items and event.name in ("view_item", "add_to_cart", "purchase") and self.comes_back(event):
-            name = f"visit-{event.event_id}"
-            self.learn(name, event.shopper, self._ask(event, name, None), event.ts)
+            if name not in self._open and name not in self._logged:
+                self._decide(event, name, tuple(line.item_id for line in event.items))
+        elif event.items and event.name in VISITS and self.comes_back(event):
+            self._decide(event, f"visit-{event.event_id}", None)
 
-    def _ask(self, event: Event, name: str, items: tuple[str, ...] | None) -> Draft:
-        # every other visit asks for items that are new to the shopper: both kinds are to be ranked well
-        only_new = items is None and coin(name) < 0.5
-        request = Request(
-            recommendation_id=name, ts=event.ts, shopper=event.shopper, items=items, exclude_bought=only_new
-        )
+    def _decide(self, event: Event, name: str, items: tuple[str, ...] | None) -> None:
+        moment = self._moment(event)
+        if moment is None:
+            return
+        drafts = [self._ask(event.shopper, name, items, moment)]
+        if items is None and any(one.buys for one in self.profile(event.shopper).memory.values()):
+            # a visit asks for items that are new to the shopper too: both kinds are to be ranked well
+            drafts.append(self._ask(event.shopper, name, items, moment, exclude_bought=True))
+        self.learn(name, event.shopper, drafts, moment)
+
+    def _moment(self, event: Event) -> int | None:
+        """When the event calls for a list: at its time, or now if it comes a little late.
+
+        None where the state knows what the shopper did afterwards, or the moment is long past.
+        """
+        if event.ts >= self.now_ms:
+            return event.ts
+        profile = self.profile(event.shopper)
+        late = self.now_ms - event.ts > self.settings.profile.idle_s * 1000.0
+        if late or profile.last > event.ts or signed64(event.event_id) in profile.seen:
+            return None
+        return self.now_ms
+
+    def _ask(
+        self, shopper: str, name: str, items: tuple[str, ...] | None, ts: int, *, exclude_bought: bool = False
+    ) -> Draft:
+        request = Request(recommendation_id=name, ts=ts, shopper=shopper, items=items, exclude_bought=exclude_bought)
         self._embed()
         # a lesson is what the candidates looked like; how the present ranker orders them does not matter
-        return draft_list(request, self.profile(event.shopper), replace(self.snapshot, ranker=None))
+        return draft_list(request, self.profile(shopper), replace(self.snapshot, ranker=None))
 
     def comes_back(self, event: Event) -> bool:
         """Whether the event begins a new session of its shopper."""
-        sessions = self.profile(event.shopper).sessions
-        if not sessions:
-            return True
-        if event.session_id:
-            return all(event.session_id != one.id for one in sessions)
-        return event.ts - sessions[-1].last > self.settings.profile.idle_s * 1000.0
+        return begins_session(self.profile(event.shopper), event, self.settings.profile.idle_s)
 
-    def learn(self, name: str, shopper: str, draft: Draft, ts: int) -> None:
-        """Watch what follows a list until its window has passed."""
+    def learn(self, name: str, shopper: str, drafts: Sequence[Draft], ts: int) -> None:
+        """Watch what follows the lists of one moment until their window has passed."""
         self._close(ts)
         ids = self.snapshot.live.ids
-        items = {ids[row]: place for place, row in enumerate(draft.rows.tolist())}
-        self._open[name] = _Open(ts, items, draft.features, np.zeros(len(items), np.int8))
-        self.runner.accept(Served(name, ts, shopper, tuple(items)))
+        lists = []
+        for draft in drafts:
+            items = {ids[row]: place for place, row in enumerate(draft.rows.tolist())}
+            lists.append(_List(items, draft.features, np.zeros(len(items), np.int8)))
+        self._open[name] = _Open(ts, lists)
+        self.runner.accept(Served(name, ts, shopper, tuple(dict.fromkeys(item for one in lists for item in one.items))))
 
     def _emit(self, topic: str, key: str, value: Any) -> None:
         if topic != "labelled" or not isinstance(value, Label):
@@ -215,15 +250,16 @@ class Rehearsal:
         self._delays[min(value.delay_ms, 1 << 50).bit_length()] += 1
         watched = self._open.get(value.recommendation_id)
         grade = GRADES.get(value.outcome, 0)
-        place = watched.items.get(value.item) if watched else None
-        if watched is not None and place is not None and grade > watched.grades[place]:
-            watched.grades[place] = grade
+        for one in watched.lists if watched else ():
+            place = one.items.get(value.item)
+            if place is not None:
+                one.grades[place] = max(int(one.grades[place]), grade)
 
     def _close(self, now_ms: int) -> None:
         """Turn the lists of which nothing more is to be expected into lessons. They lie in order of their time."""
         window_ms = self._settled_ms()
-        for name in list(self._open):
-            watched = self._open[name]
+        while self._open:
+            name, watched = next(iter(self._open.items()))
             if now_ms - watched.ts <= window_ms:
                 break
             del self._open[name]
@@ -238,17 +274,18 @@ class Rehearsal:
         return min(window_ms, max(float(SECOND_MS), 2.0 ** int(np.searchsorted(known, 0.99 * known[-1]))))
 
     def _keep(self, name: str, watched: _Open) -> None:
-        """A lesson of all that was wanted and a sample of what was not."""
-        wanted = np.flatnonzero(watched.grades > 0)
-        if not len(wanted) or len(wanted) == len(watched.grades):
-            return
-        rest = np.flatnonzero(watched.grades == 0)
-        if len(rest) > self.settings.training.negatives:
-            generator = np.random.default_rng(hash64(name))
-            rest = np.sort(generator.choice(rest, self.settings.training.negatives, replace=False))
-        keep = np.concatenate([wanted, rest])
-        self.lessons.append(Lesson(watched.ts, watched.features[keep], watched.grades[keep]))
-        self._learnt += 1
+        """Lessons of all that was wanted and a sample of what was not."""
+        for one in watched.lists:
+            wanted = np.flatnonzero(one.grades > 0)
+            if not len(wanted) or len(wanted) == len(one.grades):
+                continue
+            rest = np.flatnonzero(one.grades == 0)
+            if len(rest) > self.settings.training.negatives:
+                generator = np.random.default_rng(hash64(name))
+                rest = np.sort(generator.choice(rest, self.settings.training.negatives, replace=False))
+            keep = np.sort(np.concatenate([wanted, rest]))  # wanted ones first would win every tie
+            self.lessons.append(Lesson(watched.ts, one.features[keep], one.grades[keep]))
+            self._learnt += 1
 
     def finish(self) -> None:
         """At the end of the log: every list still open has seen all that will follow."""
@@ -260,21 +297,26 @@ class Rehearsal:
 
     # ------------------------------------------------------------------ the ranker job
     def _retrain(self, now_ms: int) -> None:
-        if self._learn_from is None or now_ms < self._train_from or not self._due(now_ms):
-            return
+        if self._learn_from is None or now_ms < self._train_from or self.now_ms >= now_ms:
+            return  # at the very time of the newest event a ranker would not be older than what it answers
         self._close(now_ms)
+        if not self._due(now_ms):
+            return
         result = self.train(now_ms)
         if result is not None:
             self.snapshot = replace(self.snapshot, ranker=result.ranker)
 
     def _due(self, now_ms: int) -> bool:
         """After `every_s` of event time, or when half as much again has been learnt."""
-        self._close(now_ms)
+        settings = self.settings.training
+        fewest = settings.min_groups
+        if len(self.lessons) < fewest or now_ms - self.lessons[-fewest].ts > settings.window_s * 1000.0:
+            return False
         if not self.trained:
-            return self._learnt >= self.settings.training.min_groups
+            return True
         fresh = self._learnt - self._learnt_at_training
-        grown = fresh >= self.settings.training.growth * min(self._learnt_at_training, self.settings.training.max_groups)
-        return grown or (fresh > 0 and now_ms - self.trained[-1].ts >= self.settings.training.every_s * 1000.0)
+        grown = fresh >= settings.growth * min(self._learnt_at_training, settings.max_groups)
+        return grown or (fresh > 0 and now_ms - self.trained[-1].ts >= settings.every_s * 1000.0)
 
     def train(self, now_ms: int) -> Trained | None:
         """Train a ranker from the lessons of the window; None where there are too few."""

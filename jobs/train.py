@@ -7,17 +7,19 @@ rehearsed, so that a shop that has just imported its history starts with a train
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from core.bundle import Bundles
+from core.catalogue import ItemChange
 from core.decision import Decision, Label
 from core.errors import BadInput, HeadwaterError, Missing
+from core.events import Event
 from core.manifest import Contents, EncoderReference, FeatureSchema, Manifest
 from core.settings import Settings
 from jobs.embedding import Embedder
@@ -33,10 +35,11 @@ from streams.messages import Message, messages
 log = logging.getLogger("headwater")
 
 HELD_OUT: Final = 0.2  # of the lessons, the newest: judged on, then learnt from too
+NEWER: Final = 20  # lists that what serves has not learnt from, to compare on
 FEWEST: Final = 10  # lessons, whatever the settings say: below, there is nothing to hold out
 CHUNK: Final = 5_000
 _EVENTS: Final = ("clickstream", "feedback")
-_READ: Final = (*_EVENTS, "items", "decisions", "labelled")
+_PLAYED: Final = (*_EVENTS, "items")
 Progress = Callable[[str, int, int], None]
 
 
@@ -71,52 +74,80 @@ def run(
         shop, logged = _rehearse(opened, settings, embedder, progress)
     finally:
         opened.close()
-    lessons = sorted([*shop.lessons, *logged], key=lambda one: one.ts)[-settings.training.max_groups :]
+    oldest_ms = shop.now_ms - settings.training.window_s * 1000.0
+    lessons = [one for one in (*shop.lessons, *logged) if one.ts >= oldest_ms]
+    lessons = sorted(lessons, key=lambda one: one.ts)[-settings.training.max_groups :]
     store = Bundles(settings.bundles.path, settings.bundles.keep)
     if len(lessons) < max(settings.training.min_groups, FEWEST):
         return _without_ranker(settings, embedder, shop, store, now_ms, len(lessons))
-    split = round(len(lessons) * (1 - HELD_OUT))
-    names, schema = features.names(settings), features.schema(settings)
     progress("training", 0, 2)
-    challenger = train(collect(lessons[:split]), names, schema, settings.training)
-    champion, against = _champion(store, settings, names)
-    verdict = judge(challenger.score, champion, lessons[split:], against)
+    verdict, why = _compare(lessons, _champion(store, settings, embedder), settings)
     progress("training", 1, 2)
-    ranker = train(collect(lessons), names, schema, settings.training)
+    ranker = train(collect(lessons), features.names(settings), features.schema(settings), settings.training)
     progress("training", 2, 2)
-    metrics = {"ndcg@10": verdict.challenger, "champion_ndcg@10": verdict.champion, "lists": float(len(lessons))}
+    metrics = {"lists": float(len(lessons))}
+    if verdict is not None:
+        metrics |= {"ndcg@10": verdict.challenger, "champion_ndcg@10": verdict.champion}
     manifest = _write(settings, embedder, shop, store, now_ms, ranker, metrics)
-    promote = verdict.promote or force
+    promote = force or (verdict is not None and verdict.promote)
     if promote:
         store.promote(manifest.id)
     store.prune()
-    return Outcome(manifest, verdict, len(lessons), promote, verdict.why)
+    return Outcome(manifest, verdict, len(lessons), promote, why)
+
+
+def _compare(lessons: Sequence[Lesson], champion: _Champion, settings: Settings) -> tuple[Verdict | None, str]:
+    """Judge a ranker that has not seen the newest lessons, on those of them that the champion has not seen either.
+
+    No verdict where these are too few: on lists it has learnt from, what serves would always look better.
+    """
+    held = round(len(lessons) * (1 - HELD_OUT))
+    split = next((n for n in range(held, len(lessons)) if lessons[n].ts > champion.seen_ms), len(lessons))
+    fresh, wanted = len(lessons) - split, min(NEWER, len(lessons) - held)
+    if fresh < wanted:
+        return None, f"{fresh} lists are newer than {champion.name}, and it takes {wanted} to compare with it"
+    names, schema = features.names(settings), features.schema(settings)
+    challenger = train(collect(lessons[:split]), names, schema, settings.training)
+    verdict = judge(challenger.score, champion.score, lessons[split:], champion.name)
+    return verdict, verdict.why
 
 
 def _rehearse(
     opened: EmbeddedLog, settings: Settings, embedder: Embedder | None, progress: Progress
 ) -> tuple[Rehearsal, list[Lesson]]:
     """Everything the log recorded, played through a shop in memory; and lessons of what was really served."""
-    total = sum(last + 1 for (topic, _), last in opened.ends().items() if topic in _READ)
+    total = sum(last + 1 for (topic, _), last in opened.ends().items() if topic in _PLAYED)
     newest = max((entry.ts for entry in _entries(opened, _EVENTS)), default=0)
     if not newest:
         raise Missing("the log holds no events: import a history or post some first")
     window_ms = round(settings.training.window_s * 1000)
-    shop = Rehearsal(settings, embedder, learn_from_ms=newest - window_ms, train_from_ms=newest + 1)
-    decisions: list[Decision] = []
-    labels: dict[str, list[Label]] = defaultdict(list)
-    for done, message in enumerate(_messages(opened), 1):
-        if isinstance(message, Decision):
-            decisions.append(message)
-        elif isinstance(message, Label):
-            labels[message.recommendation_id].append(message)
-        else:
+    logged, served = _logged(opened, settings)
+    shop = Rehearsal(settings, embedder, learn_from_ms=newest - window_ms, logged=served, train_from_ms=newest + 1)
+    for done, message in enumerate(_messages(opened, _PLAYED), 1):
+        if isinstance(message, Event | ItemChange):
             shop.accept(message)
         if done % 500 == 0:
             progress("rehearsing the log", min(done, total), total)
     progress("rehearsing the log", total, total)
     shop.finish()
-    return shop, from_decisions(decisions, labels, features.schema(settings))
+    return shop, logged
+
+
+def _logged(opened: EmbeddedLog, settings: Settings) -> tuple[list[Lesson], frozenset[str]]:
+    """Lessons of what was really served, and the ids of all such lists; one decision in memory at a time."""
+    schema, labels, served = features.schema(settings), defaultdict[str, list[Label]](list), set[str]()
+    for label in _messages(opened, ("labelled",)):
+        if isinstance(label, Label):
+            labels[label.recommendation_id].append(label)
+
+    def usable() -> Iterator[Decision]:
+        for decision in _messages(opened, ("decisions",)):
+            if isinstance(decision, Decision) and decision.schema == schema and decision.pool:
+                served.add(decision.recommendation_id)
+                yield decision
+
+    lessons = deque(from_decisions(usable(), labels, schema), maxlen=settings.training.max_groups)
+    return list(lessons), frozenset(served)
 
 
 def _entries(opened: EmbeddedLog, topics: Collection[str]) -> Iterator[Entry]:
@@ -128,9 +159,9 @@ def _entries(opened: EmbeddedLog, topics: Collection[str]) -> Iterator[Entry]:
             yield entry
 
 
-def _messages(opened: EmbeddedLog) -> Iterator[Message]:
+def _messages(opened: EmbeddedLog, topics: Collection[str]) -> Iterator[Message]:
     """What the log says; what cannot be read was dead-lettered when it came."""
-    for entry in _entries(opened, _READ):
+    for entry in _entries(opened, topics):
         try:
             found = messages(entry)
         except BadInput:
@@ -140,17 +171,34 @@ def _messages(opened: EmbeddedLog) -> Iterator[Message]:
                 yield message
 
 
-def _champion(store: Bundles, settings: Settings, names: tuple[str, ...]) -> tuple[Score, str]:
-    """What serves now, as a function of features."""
+class _Champion(NamedTuple):
+    """What serves now, as a function of features, and the newest event it has learnt from (ms)."""
+
+    score: Score
+    name: str
+    seen_ms: int
+
+
+def _champion(store: Bundles, settings: Settings, embedder: Embedder | None) -> _Champion:
+    """The ranker of the current bundle; the blend where there is none, or where it ranks in another space."""
     try:
-        current = store.current()
-        if current is not None and current.features.hash == features.schema(settings) and current.ranker != "blend":
-            ranker = Ranker.load(store.folder(store.load(current.id).id) / bundles.RANKER, current.features.hash)
-            return ranker.score, f"bundle {current.id}"
+        now = store.current()
+        if now is not None and now.ranker != "blend" and _fits(now, settings, embedder):
+            ranker = Ranker.load(store.folder(store.load(now.id).id) / bundles.RANKER, now.features.hash)
+            return _Champion(ranker.score, f"bundle {now.id}", now.max_event_time)
     except HeadwaterError as error:
         log.error("the bundle that serves cannot be compared with: %s", error)
-    fused = names.index("fused")
-    return (lambda matrix: matrix[:, fused]), "the blend"
+    fused = features.names(settings).index("fused")
+    return _Champion(lambda matrix: matrix[:, fused], "the blend", -1)
+
+
+def _fits(manifest: Manifest, settings: Settings, embedder: Embedder | None) -> bool:
+    """Whether a process with these settings can use the bundle."""
+    return manifest.space_id == _space(embedder) and manifest.features.hash == features.schema(settings)
+
+
+def _space(embedder: Embedder | None) -> str:
+    return embedder.space_id if embedder else ""
 
 
 def _without_ranker(
@@ -160,7 +208,8 @@ def _without_ranker(
         f"{lessons} lists with a label, and a ranker is trained from {settings.training.min_groups} on "
         "(training.min_groups): the blend goes on answering"
     )
-    if store.current_id() is not None:
+    current = store.current()
+    if current is not None and _fits(current, settings, embedder):
         return Outcome(None, None, lessons, False, why)
     manifest = _write(settings, embedder, shop, store, now_ms, None, {"lists": float(lessons)})
     store.promote(manifest.id)
@@ -178,7 +227,7 @@ def _write(
 ) -> Manifest:
     contents = Contents(
         created_ms=now_ms,
-        space_id=embedder.space_id if embedder else "",
+        space_id=_space(embedder),
         encoder=EncoderReference(embedder.name, embedder.weights_sha256) if embedder else EncoderReference("none", ""),
         text=msgspec.to_builtins(settings.text),
         user_vector={"rule": "weighted mean of recent items", "items": settings.ranking.user_items},

@@ -24,7 +24,7 @@ def sum_by_key(
     return distinct, sums.astype(np.float32)
 
 
-def best(rows: Rows, scores: NDArray[np.floating[Any]], count: int) -> Rows:
+def best(rows: Rows, scores: NDArray[np.floating[Any]] | NDArray[np.int64], count: int) -> Rows:
     """The rows of the highest scores, best first; equal scores by row, so that order is no accident."""
     if count <= 0:
         return rows[:0]
@@ -37,6 +37,7 @@ def best(rows: Rows, scores: NDArray[np.floating[Any]], count: int) -> Rows:
 
 
 def grown(array: NDArray[Any], capacity: int, fill: float = 0) -> NDArray[Any]:
-    grown = np.full((capacity, *array.shape[1:]), fill, array.dtype)
-    grown[: len(array)] = array
-    return grown
+    """The array with room for `capacity` rows; the new ones hold `fill`."""
+    wider = np.full((capacity, *array.shape[1:]), fill, array.dtype)
+    wider[: len(array)] = array
+    return wider

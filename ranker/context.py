@@ -54,13 +54,16 @@ def understand(request: Request, profile: Profile, live: Live, space: Space | No
     own = np.fromiter((row for row, _ in pairs), np.int64, len(pairs))
     table = np.array(
         [
-            (m.views, m.clicks, m.carts, m.buys, m.units, m.shown, m.first, m.last, m.first_buy, m.last_buy, m.opinion, m.hidden)
+            (
+                m.views, m.clicks, m.carts, m.buys, m.units, m.shown,
+                m.first, m.last, m.first_buy, m.last_buy, m.opinion, m.hidden,
+            )
             for _, m in pairs
         ],
         np.float64,
     ).reshape(len(pairs), len(COLUMNS))  # fmt: skip
     history, weights = _history(own, table, profile.last)
-    page = live.known_rows(request.context_items)
+    page = live.known_rows(dict.fromkeys(request.context_items))
     if len(page):
         keep = ~np.isin(history, page)
         top = max(1.0, float(weights.max(initial=1.0)))

@@ -7,6 +7,7 @@ Unknown is NaN, which LightGBM treats as missing. Times are log seconds, counts 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -32,7 +33,7 @@ def names(settings: Settings) -> tuple[str, ...]:
     lives = [_span(s) for s in settings.popularity.half_lives_s]
     per_channel = [f"{channel}_{what}" for channel in CHANNELS for what in ("score", "share", "rank")]
     counted = [f"{signal}_{life}" for signal in COUNTED for life in (*lives, "ever")]
-    trends = [f"{signal}_{a}_{b}" for signal in _TRENDS for a, b in zip(lives[1:], lives[2:], strict=False)]
+    trends = [f"{signal}_{a}_{b}" for signal in _TRENDS for a, b in pairwise(lives[1:])]
     return (
         *per_channel, "fused", *counted, *trends,
         *[f"rate_{a}_{b}" for a, b, _ in RATES], "age", "since_buy", "since_use", "price", "price_ratio",

@@ -55,7 +55,8 @@ class Counters:
         column = SIGNAL[signal]
         age = (now_ms - self.stamp[rows, column]).astype(np.float64)[:, None]
         decay = np.exp2(-np.maximum(age, 0.0) / self.half_lives_ms).astype(np.float32)
-        return self.faded[rows, column] * decay
+        found: Floats = self.faded[rows, column] * decay
+        return found
 
     def all_at(self, rows: Rows, now_ms: int) -> Floats:
         """Every signal's counters decayed to now, `(rows, signals, half-lives)`; one pass over memory."""
@@ -66,7 +67,8 @@ class Counters:
         return found
 
     def ever(self, rows: Rows, signal: str) -> Floats:
-        return self.total[rows, SIGNAL[signal]]
+        found: Floats = self.total[rows, SIGNAL[signal]]
+        return found
 
 
 class Circles:
@@ -138,6 +140,7 @@ class Live:
         self.max_event_ms = 0
         self._arrivals: list[int] = []  # rows of what is sold, in order of first upsert
         self._top: Rows = np.zeros(0, np.int64)
+        self._depth = _TOP  # how many of the best `_top` holds
         self._touched: set[int] = set()
         self._pending: dict[str, dict[str, Any]] = {}
         self._lock = Lock()
@@ -254,9 +257,10 @@ class Live:
             self.shop_totals[name] += counter.total - float(self.counters.total[row, SIGNAL[name]])
         self.counters.put(row, stats)
         self.first_buy[row], self.last_buy[row], self.last_use[row] = stats.first_buy, stats.last_buy, stats.last
-        if not self.since[row]:
-            self.since[row] = stats.first or stats.last
-        if stats.price and math.isnan(self.price[row]):
+        item = self.items[row]
+        if item is None:
+            self.since[row] = stats.first
+        if stats.price and (item is None or item.price is None):
             self.price[row] = stats.price
         self._put_trend(row, stats)
         self.max_event_ms = max(self.max_event_ms, stats.last)
@@ -301,13 +305,15 @@ class Live:
         Weights only grow and fade alike, so the best are among the best of last time and
         those touched since.
         """
-        if self._touched or len(self._top) < min(count, _TOP):
-            if len(self._touched) > 5_000 or count > _TOP:
+        deeper = count > self._depth
+        if self._touched or deeper:
+            if len(self._touched) > 5_000 or deeper:
                 pool = np.arange(len(self.ids))
             else:
                 pool = np.union1d(self._top, np.fromiter(self._touched, np.int64, len(self._touched)))
             self._touched.clear()
-            self._top = best(pool, self.trend[pool], max(_TOP, count))
+            self._depth = max(self._depth, count)
+            self._top = best(pool, self.trend[pool], self._depth)
         rows = self._top[:count]
         rows = rows[np.isfinite(self.trend[rows])]
         return rows, np.exp2(self.trend[rows] - now_ms / self.trend_half_life_ms).astype(np.float32)

@@ -64,7 +64,9 @@ class Ranker:
         return cls(lightgbm.Booster(model_str=path.read_text()), schema)
 
 
-def train(examples: Examples, names: tuple[str, ...], schema: str, settings: TrainingSettings, threads: int = 0) -> Ranker:
+def train(
+    examples: Examples, names: tuple[str, ...], schema: str, settings: TrainingSettings, threads: int = 0
+) -> Ranker:
     """Fit a ranker; the same examples and seed give the same ranker.
 
     Args:

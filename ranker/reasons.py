@@ -77,7 +77,16 @@ class Explainer:
         if not len(weight) or weight.max() <= 0:
             return None
         source = int(sources[int(np.argmax(weight))])
+        if code == "viewed" and not self._viewed(source):
+            code, words = "seen_with", "often viewed with {}"
         return Reason(code, words.format(self._title(source)), self.live.ids[source])
+
+    def _viewed(self, row: int) -> bool:
+        """Whether the shopper has looked at an item, or it is on the page now."""
+        place = self._own.get(row)
+        if place is not None and self.ctx.column("views")[place] + self.ctx.column("clicks")[place] > 0:
+            return True
+        return self.live.ids[row] in self.ctx.request.context_items
 
     def _similar(self, row: int) -> Reason | None:
         sources = self.ctx.history[:10]

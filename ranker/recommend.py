@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from core.decision import Decision, Filters, Ranked, Reason, Request
 from core.errors import Missing
@@ -149,12 +151,12 @@ def _retrieve(ctx: Context, gate: Gate, snapshot: Snapshot) -> dict[str, Found]:
 
 def _fuse(found: dict[str, Found], snapshot: Snapshot) -> tuple[Rows, Floats]:
     """Items within a channel's quota, with their weighted reciprocal ranks added up."""
-    rows, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
+    rows, weights = [np.zeros(0, np.int64)], list[NDArray[Any]]()
     for name, (brought, scores) in found.items():
         top = best(brought, scores, getattr(snapshot.settings.channels, name))
         rows.append(top)
         weights.append(BLEND[name] / (FUSION_K + 1.0 + np.arange(len(top))))
-    return snapshot.live.sum_by_row(np.concatenate(rows), np.concatenate(weights))
+    return snapshot.live.sum_by_row(np.concatenate(rows), np.concatenate([np.zeros(0), *weights]))
 
 
 def _union(found: dict[str, Found], gate: Gate, snapshot: Snapshot, n: int) -> tuple[Rows, Floats]:
@@ -261,12 +263,12 @@ def together(item_id: str, n: int, filters: Filters, snapshot: Snapshot) -> list
     request = Request(recommendation_id="", ts=0, exclude_items=(item_id,), filters=filters)
     ranked: dict[str, Ranked] = {}
     with opened(understand(request, NOBODY, live, None), live) as gate:
-        for relation, words in (("bought", "often bought with"), ("carted", "often carted with"), ("seen", "often seen with")):
+        for relation in ("bought", "carted", "seen"):
             circles = live.circles[relation]
             partners = circles.rows[row].astype(np.int64)
             shares = circles.share[row][partners >= 0]
             rows, scores = _passing(partners[partners >= 0], shares, gate)
-            reason = Reason(f"{relation}_with", f"{words} {_title(item_id, live)}", item_id)
+            reason = Reason(f"{relation}_with", f"often {relation} with {_title(item_id, live)}", item_id)
             for one in _plain(rows, scores, reason, live):
                 ranked.setdefault(one.item_id, one)
     return list(ranked.values())[:n]

@@ -16,7 +16,9 @@ def order(scores: Floats, rows: Rows) -> Rows:
     return np.lexsort((rows, -scores))
 
 
-def diversify(places: Rows, rows: Rows, scores: Floats, n: int, diversity: float, live: Live, space: Space | None) -> Rows:
+def diversify(
+    places: Rows, rows: Rows, scores: Floats, n: int, diversity: float, live: Live, space: Space | None
+) -> Rows:
     """The first n places by maximal marginal relevance (Carbonell and Goldstein, 1998).
 
     Likeness of two items is the cosine of their texts, and 1 within a leaf category where

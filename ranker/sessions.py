@@ -47,8 +47,10 @@ class SessionIndex:
         return len(self._slot_of)
 
     def put(self, shopper: str, session: str, ts: int, pairs: Sequence[tuple[int, int]]) -> None:
-        """Enter a session or what was added to it. `pairs` are (item row, act)."""
+        """Enter a session or what was added to it, unless a newer one would go. `pairs` are (item row, act)."""
         slot = self._slot_of.get((shopper, session))
+        if slot is None and self._owner[self._head] is not None and ts < self.ts[self._head]:
+            return
         mark = ts, len(pairs), sum([act for _, act in pairs])
         if slot is not None and self._mark[slot] == mark:
             return

@@ -26,9 +26,9 @@ class Space:
         self.space_id, self.dim, self._settings = space_id, dim, settings
         self.vectors = np.zeros((0, dim), np.float16)
         self.has = np.zeros(0, bool)
+        self._found = np.zeros(0, bool)  # by the index: has a vector, and is sold
         empty = np.zeros((0, dim), np.float32)
         self.index: Index = build(settings, space_id, np.zeros(0, np.int64), empty)
-        self.count = 0
         self._pending: list[tuple[Sequence[str], Floats]] = []
         self._removed: set[str] = set()
         self._lock = Lock()
@@ -61,25 +61,29 @@ class Space:
             newest = {item: vector for items, vectors in pending for item, vector in zip(items, vectors, strict=True)}
             self._put(np.array([row_of(item) for item in newest]), np.stack(list(newest.values())))
         if removed:
-            self.index.remove(np.unique([row_of(item) for item in removed]))
+            self._remove(np.unique([row_of(item) for item in removed]))
 
     def _put(self, rows: Rows, vectors: Floats) -> None:
         if int(rows.max()) >= len(self.has):
             capacity = max(1024, 2 * int(rows.max()))
             self.vectors, self.has = grown(self.vectors, capacity), grown(self.has, capacity)
-        self.count += int(np.count_nonzero(~self.has[rows]))
-        self.vectors[rows], self.has[rows] = vectors.astype(np.float16), True
-        if self._outgrown(len(rows)):
-            keys = np.flatnonzero(self.has)
+            self._found = grown(self._found, capacity)
+        self.vectors[rows], self.has[rows], self._found[rows] = vectors.astype(np.float16), True, True
+        if self._outgrown():
+            keys = np.flatnonzero(self._found)
             self.index = build(self._settings, self.space_id, keys, self.vectors[keys].astype(np.float32))
         else:
             self.index.add(rows, vectors)
 
-    def _outgrown(self, arriving: int) -> bool:
+    def _remove(self, rows: Rows) -> None:
+        """Out of the index alone: who had to do with an item has a taste of it when it is sold no more."""
+        self._found[rows[rows < len(self._found)]] = False
+        self.index.remove(rows)
+
+    def _outgrown(self) -> bool:
         """Whether the index was built for far fewer vectors than it is to hold now."""
-        return self.count > self._settings.flat_until and (
-            self.index.needs_rebuild or self.count - arriving <= self._settings.flat_until
-        )
+        most = self._settings.flat_until
+        return int(np.count_nonzero(self._found)) > most and (self.index.needs_rebuild or len(self.index) <= most)
 
     def of(self, rows: Rows) -> tuple[Floats, NDArray[np.bool_]]:
         """Vectors `(rows, dim)`, zero where an item has none yet, and which have one."""

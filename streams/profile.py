@@ -230,9 +230,11 @@ def _enter(
     for line in lines:
         if event.name == "remove_from_cart":
             if items.get(line.item_id) == Act.CART:
-                items[line.item_id] = Act.VIEW
-        elif act is not None and (line.item_id in items or len(items) < settings.session_items):
+                items[line.item_id] = int(Act.VIEW)
+        elif act is not None:
             items[line.item_id] = max(items.get(line.item_id, 0), int(act))
+    if len(items) > settings.session_items:
+        items = dict(list(items.items())[-settings.session_items :])
     if before is None:
         after = Session(session, event.ts, event.ts, items)
         rest = sessions

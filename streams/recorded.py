@@ -20,7 +20,7 @@ from core.errors import BadInput, Missing
 from core.events import MAX_ITEMS, Event
 from streams.recorded_line import Entry, Query, decode_line, encode_line
 
-__all__ = ["Entry", "Query", "Span", "read", "span", "write"]
+__all__ = ["Entry", "Query", "Span", "first_of", "read", "span", "write"]
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -90,19 +90,33 @@ def span(path: Path) -> Span:
     """
     counts: Counter[str] = Counter()
     first = last = 0
+    for row in _moments(path):
+        first, last = row.ts if not counts else first, row.ts
+        counts[row.kind] += 1
+    if not counts:
+        raise BadInput(f"{path}: the stream is empty")
+    return Span(first, last, counts)
+
+
+def first_of(path: Path, kind: str) -> int | None:
+    """The time of the first line of a kind in ms, None where there is none; without building the entries.
+
+    Raises:
+        BadInput: a line above it has no kind or time.
+        Missing: there is no such file.
+    """
+    return next((row.ts for row in _moments(path) if row.kind == kind), None)
+
+
+def _moments(path: Path) -> Iterator[_When]:
     with _opened(path) as (lines, name):
         for number, line in enumerate(lines, 1):
             if line.isspace():
                 continue
             try:
-                row = _when.decode(line)
+                yield _when.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise BadInput(f"{name}, line {number}: wanted an object with kind and ts: {error}") from None
-            first, last = row.ts if not counts else first, row.ts
-            counts[row.kind] += 1
-    if not counts:
-        raise BadInput(f"{path}: the stream is empty")
-    return Span(first, last, counts)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -27,8 +28,9 @@ class Table:
 
     def __init__(self, stage: Stage, fetch: Fetch | None) -> None:
         self._name, self._empty, self._fetch = stage.name, stage.empty, fetch
-        self._states: dict[str, Any] = {}  # with a store behind, those written last stand last
-        self._dirty: set[str] = set()
+        self._states: dict[str, Any] = {}
+        self._used: dict[str, None] = {}  # its keys, those fetched or written last standing last; with a store only
+        self._dirty: dict[str, None] = {}  # a set in the order of writing, which no hash decides
         self._decoder = msgspec.msgpack.Decoder(STATE_TYPES[stage.name])
 
     def get(self, key: str) -> Any:
@@ -39,6 +41,7 @@ class Table:
             return self._empty
         stored = self._fetch(self._name, key.encode())
         state = self._states[key] = self.decode(stored) if stored is not None else self._empty
+        self._used[key] = None
         return state
 
     def decode(self, stored: bytes) -> Any:
@@ -53,10 +56,11 @@ class Table:
         return self.decode(stored) if stored is not None else self._empty
 
     def put(self, key: str, state: Any) -> None:
-        if self._fetch is not None:
-            self._states.pop(key, None)
         self._states[key] = state
-        self._dirty.add(key)
+        self._dirty[key] = None
+        if self._fetch is not None:
+            self._used.pop(key, None)
+            self._used[key] = None
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Every state in memory; all of them when there is no store behind."""
@@ -75,8 +79,8 @@ class Table:
         """Forget the states that were written or fetched longest ago; only with a store behind, and nothing dirty."""
         if self._fetch is None or len(self._states) <= most or self._dirty:
             return
-        for key in list(self._states)[: len(self._states) - most]:
-            del self._states[key]
+        for key in list(islice(self._used, len(self._states) - most)):
+            del self._states[key], self._used[key]
 
 
 class Runner:

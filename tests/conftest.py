@@ -4,6 +4,11 @@ import os
 import shutil
 from collections.abc import Generator
 
+# Before anything that computes in threads: their models are too small to share, and threads that spin while they wait
+# for each other take minutes on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 from hypothesis import settings
 
