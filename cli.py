@@ -392,10 +392,10 @@ def _demo(verbs: Any) -> None:
     add("--folder", type=Path, help="where all that belongs to it lies (data/demo)")
     add("--fresh", action="store_true", help="delete what an earlier demo left, and start over")
     add("--check", action="store_true", help="check in a folder of its own that it works, and end")
-    add("--data", choices=("invented", "complete-journey"), default="invented", help="whose events are played")
-    add("--weeks", type=int, default=8, metavar="N", help="of complete-journey: its last so many weeks")
-    add("--items", type=int, default=600, metavar="N", help="products of the invented shop (600)")
-    add("--shoppers", type=int, default=700, metavar="N", help="people of the invented shop (700)")
+    add("--data", choices=("invented", "complete-journey"), help="whose events are played (invented)")
+    add("--weeks", type=int, metavar="N", help="of complete-journey: its last so many weeks (8)")
+    add("--items", type=int, metavar="N", help="products of the invented shop (600)")
+    add("--shoppers", type=int, metavar="N", help="people of the invented shop (700)")
     add("--host", help="address to listen on (gateway.host)")
     add("--port", type=_port, help="port to listen on (gateway.port)")
 
@@ -405,11 +405,12 @@ def demo(asked: argparse.Namespace) -> int:
     from demo import Play, show
     from demo_check import check
 
-    play = Play(asked.data, asked.weeks, asked.items, asked.shoppers)
+    given = {name: getattr(asked, name) for name in Play.__struct_fields__}
+    wanted = {name: value for name, value in given.items() if value is not None}
     settings = _at(load(asked.settings), asked.host, asked.port)
     if asked.check:
-        return check(settings, play, now_ms)
-    return show(settings, play, now_ms, asked.folder, fresh=asked.fresh)
+        return check(settings, Play(**wanted), now_ms)
+    return show(settings, wanted, now_ms, asked.folder, fresh=asked.fresh)
 
 
 # ---------------------------------------------------------------------- what verbs share

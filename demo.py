@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -44,7 +44,7 @@ SEED: Final = 7
 KNOWN: Final = 8  # shoppers that the page offers
 PRICES: Final = ("inexpensive things", "things of a middling price", "the best there is")
 NOTE: Final = "demo.json"  # lies in a folder that belongs to a demonstration
-WAIT_S: Final = 600.0
+WAIT_S: Final = 120.0
 
 Clock = Callable[[], int]
 
@@ -73,11 +73,12 @@ class History(NamedTuple):
     bring: Callable[[Client, Progress], int]
 
 
-def show(settings: Settings, play: Play, now_ms: Clock, folder: Path | None, *, fresh: bool) -> int:
-    """Play and train where that was not done before, then serve until Ctrl-C."""
-    folder = folder or Path("data") / ("demo" if play.data == INVENTED else f"demo-{play.data}")
-    note = prepared(folder, play, fresh=fresh)
-    settings = inside(settings, folder, play)
+def show(settings: Settings, wanted: Mapping[str, Any], now_ms: Clock, folder: Path | None, *, fresh: bool) -> int:
+    """Play and train where that was not done before, then serve until Ctrl-C. `wanted` names fields of `Play`."""
+    data = msgspec.convert(wanted, Play).data
+    folder = folder or Path("data") / ("demo" if data == INVENTED else f"demo-{data}")
+    note = prepared(folder, wanted, fresh=fresh)
+    play, settings = note.play, inside(settings, folder, note.play)
     logging.basicConfig(filename=folder / "headwater.log", format="%(asctime)s %(levelname)s %(message)s")
     history = None if note.ended_ms else history_of(play, settings, now_ms())
     print(f"Starting, in {folder}; to load the encoder takes some seconds.", flush=True)
@@ -100,10 +101,8 @@ def played(
         began = time.monotonic()
         count = history.bring(client, progress)
         took = time.monotonic() - began
-        progress("taking in the events", 0, 0)
-        _wait_for(lambda: not engine(client)["lag_events"], "the steps take in the events")
-        progress("giving the items vectors", 0, 0)
-        _wait_for(lambda: not engine(client)["vectors_waiting"], "the items get vectors")
+        for figure, what in (("lag_events", "taking in what was posted"), ("vectors_waiting", "encoding texts")):
+            _work_off(client, figure, what, progress)
         outcome = train.run(settings, embedder, now_ms(), progress)
         if outcome.manifest is not None and outcome.promoted:
             made = outcome.manifest.id
@@ -142,6 +141,20 @@ def running(
         thread.join()
 
 
+def _work_off(client: Client, figure: str, what: str, progress: Progress) -> None:
+    """Wait until a figure of the engine has come down to 0, as long as it comes down.
+
+    Raises:
+        Unavailable: it does not any more.
+    """
+    total = left = engine(client)[figure]
+    while left:
+        before = left
+        _wait_for(lambda: bool(engine(client)[figure] != before), f"{what} goes on")  # noqa: B023 - called at once
+        left = engine(client)[figure]
+        progress(what, max(0, total - left), total)
+
+
 def engine(client: Client) -> dict[str, Any]:
     """What the engine says of itself."""
     told: dict[str, Any] = client.get("/healthz", details="true")["engine"]
@@ -149,24 +162,27 @@ def engine(client: Client) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------- its folder
-def prepared(folder: Path, play: Play, *, fresh: bool) -> Note:
+def prepared(folder: Path, wanted: Mapping[str, Any], *, fresh: bool) -> Note:
     """What the folder holds already; a folder of ours that holds nothing whole is emptied.
 
     Raises:
-        BadInput: it holds something else.
+        BadInput: it holds something else, or another demonstration than is wanted.
     """
     path = folder / NOTE
     if folder.exists() and not path.exists() and any(folder.iterdir()):
         raise BadInput(f"{folder} holds something else than a demonstration: name another one with --folder")
-    note = msgspec.json.decode(path.read_bytes(), type=Note) if path.exists() else Note(play)
+    note = msgspec.json.decode(path.read_bytes(), type=Note) if path.exists() else Note(Play())
     if note.ended_ms and not fresh:
-        if note.play != play:
-            raise BadInput(f"{folder} holds another demonstration, {note.play}: --fresh deletes it and plays this one")
+        for name, value in wanted.items():
+            if getattr(note.play, name) != value:
+                there = f"{folder} holds a demonstration with {name} {getattr(note.play, name)}, not {value}"
+                raise BadInput(f"{there}: --fresh deletes it and plays this one")
         return note
     if folder.exists():
         shutil.rmtree(folder)
-    write(folder, Note(play))
-    return Note(play)
+    note = Note(msgspec.convert(wanted, Play))
+    write(folder, note)
+    return note
 
 
 def write(folder: Path, note: Note) -> None:
@@ -228,14 +244,16 @@ def _invented(shop: InventedShop, now_ms: int) -> History:
     for user, _ in visits.most_common():
         first, second = sorted(tastes[user].categories, key=lambda name: -tastes[user].categories[name])[:2]
         style = max(tastes[user].styles, key=lambda name: tastes[user].styles[name])
-        note = f"{first} and {second}, {style} style, {PRICES[tastes[user].level]}"
-        known.setdefault(first, KnownShopper(user, user.partition("-")[0].title(), note))
+        name = user.partition("-")[0].title()
+        if all(one.name != name for one in known.values()):
+            note = f"{first} and {second}, {style} style, {PRICES[tastes[user].level]}"
+            known.setdefault(first, KnownShopper(user, name, note))
     return History(tuple(known.values())[:KNOWN], bring)
 
 
 def _recorded(play: Play, settings: Settings, now_ms: int) -> History:
     """Its last weeks go into the log as an import does: the gateway takes nothing that is months old."""
-    print(f"Reading the last {play.weeks} weeks of {play.data}.", flush=True)
+    print(f"Reading the last {play.weeks} weeks of {play.data}; its texts take minutes to encode.", flush=True)
     entries = latest(source("", play.data, "events", Layout()).entries, play.weeks * 7 * DAY_MS, now_ms)
 
     def bring(client: Client, progress: Progress) -> int:
@@ -267,12 +285,12 @@ def _wait_for(done: Callable[[], bool], what: str) -> None:
     """Look until it is so.
 
     Raises:
-        Unavailable: it is not so after ten minutes.
+        Unavailable: it is not so for two minutes.
     """
     until = time.monotonic() + WAIT_S
     while not done():
         if time.monotonic() > until:
-            raise Unavailable(f"waited {WAIT_S:.0f} s until {what}, and it is not so")
+            raise Unavailable(f"waited {WAIT_S:.0f} s until {what}; headwater.log may say why it does not")
         time.sleep(0.1)
 
 

@@ -7,12 +7,15 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from core.bundle import Bundles
-from core.errors import HeadwaterError
+from core.errors import HeadwaterError, Unavailable
 from core.settings import Settings, load
 
 PYTHON: Final = (3, 11)
@@ -103,13 +106,13 @@ def _machine() -> Iterator[Check]:
 
 
 def _encoder(settings: Settings) -> Check:
-    from jobs.embedding import Embedder
-
-    embedder = Embedder.open(settings)
-    if embedder is None:
+    if settings.encoder.model == "none":
         return _warn("encoder", "switched off (encoder.model = none): no search, no similar items, no text channel")
-    vector = embedder.query("a teapot for two")
-    return _ok("encoder", f"{embedder.name} encodes, {len(vector)} dimensions, space {embedder.space_id}")
+    from models.encoder import Encoder
+
+    encoder = Encoder.open(settings.encoder, settings.text)
+    (vector,) = encoder.encode(["a teapot for two"])
+    return _ok("encoder", f"{encoder.name} encodes, {len(vector)} dimensions, {encoder.dtype} on {encoder.device}")
 
 
 def _log(settings: Settings) -> Check:
@@ -121,10 +124,7 @@ def _log(settings: Settings) -> Check:
     if not path.exists():
         _writable(path.parent)
         return _ok("log", f"none at {path} yet; the first start makes it")
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
-        (wrong,) = db.execute("PRAGMA quick_check(1)").fetchone()
-    db.close()
-    if wrong != "ok":
+    if wrong := _damage(path):
         return _fail("log", f"{path} is damaged ({wrong}): restore it from a backup")
     opened = EmbeddedLog.open(settings.log)
     try:
@@ -136,6 +136,16 @@ def _log(settings: Settings) -> Check:
     if lag > settings.log.commit_every:
         return _warn("log", f"{path}, whole; {lag:,} records are not taken in: headwater up does that")
     return _ok("log", f"{path}, whole; {records:,} records ever, {size / 1e6:,.1f} MB, {lag:,} not taken in")
+
+
+def _damage(path: Path) -> str:
+    """What SQLite finds wrong with a file; nothing where it is whole."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        try:
+            (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.DatabaseError as error:
+            return str(error)
+    return "" if found == "ok" else str(found)
 
 
 def _bundles(settings: Settings) -> Check:
@@ -157,8 +167,25 @@ def _disk(settings: Settings) -> Check:
 def _port(settings: Settings) -> Check:
     from gateway.serving import listen
 
-    listen(settings.gateway).close()
+    try:
+        listen(settings.gateway).close()
+    except Unavailable:
+        if not _answers(settings):
+            raise
+        return _ok("port", f"headwater answers on {settings.gateway.port} of {settings.gateway.host}")
     return _ok("port", f"{settings.gateway.port} of {settings.gateway.host} is free")
+
+
+def _answers(settings: Settings) -> bool:
+    """Whether what listens there is a gateway of ours."""
+    from gateway.client import Client
+
+    host = settings.gateway.host
+    with Client(f"http://{f'[{host}]' if ':' in host else host}:{settings.gateway.port}", timeout_s=2.0) as client:
+        try:
+            return bool(client.get("/healthz").get("status") == "ok")
+        except (HeadwaterError, msgspec.DecodeError, AttributeError):
+            return False
 
 
 def _writable(folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol, TextIO
 
-EVERY_S: Final = 3.0  # between two lines of the same work
+EVERY_S: Final = 3.0  # between two lines of the same work; more when it takes long
 
 
 class Progress(Protocol):
@@ -50,7 +50,7 @@ class Lines:
         if self._ended:
             return
         self._ended = 0 < total <= done
-        if self._ended or now - self._told >= EVERY_S:
+        if self._ended or now - self._told >= max(EVERY_S, 0.2 * (now - self._begun)):
             self._told = now
             of = f" of {total:,}" if total else ""
             print(f"{what}: {done:,}{of}, {now - self._begun:.0f} s", file=self._stream, flush=True)

@@ -71,14 +71,15 @@ class Evaluation:
     def __init__(
         self, stream: Path, settings: Settings, embedder: Embedder | None, test_from_ms: int | None, most: int
     ) -> None:
-        self._stream, self._settings, self._most = stream, settings, most
+        self._stream, self._settings = stream, settings
         self._size = span(stream)
         self._from = test_from_ms if test_from_ms is not None else _split(stream, sum(self._size.counts.values()))
         if not self._size.first < self._from <= self._size.last:
             raise BadInput(
                 f"test-from must lie within the log, {self._size.first} to {self._size.last}, got {self._from}"
             )
-        self._wanted = _target_kind(stream, self._from)
+        self._wanted, moments = _look_ahead(stream, self._from, settings.profile.idle_s * 1000.0)
+        self._share = most / max(moments, 1) if most else 1.0  # of the moments that call for a list
         window_ms = round(settings.training.window_s * 1000)
         self._shop = Rehearsal(settings, embedder, learn_from_ms=self._from - window_ms, train_from_ms=self._from)
         self._text = embedder is not None
@@ -118,7 +119,7 @@ class Evaluation:
             self._ask(event, f"visit:{event.event_id}", None)
 
     def _ask(self, event: Event, query_id: str, shown: tuple[str, ...] | None) -> None:
-        if query_id in self._known or (self._most and coin(query_id) >= self._share()):
+        if query_id in self._known or coin(query_id) >= self._share:
             return
         self._known.add(query_id)
         request = Request(recommendation_id=query_id, ts=event.ts, shopper=event.shopper, n=DEPTH, items=shown)
@@ -143,11 +144,6 @@ class Evaluation:
         training = len(self._shop.trained) - 1
         first, _, count = self._used.get(training, (event.ts, 0, 0))
         self._used[training] = (first, event.ts, count + 1)
-
-    def _share(self) -> float:
-        """Of the moments that call for a list, how many are asked, so that about `most` are."""
-        left = sum(self._size.counts.values()) * TEST_SHARE
-        return min(1.0, 3.0 * self._most / max(left, 1.0))
 
     def _after(self, event: Event) -> None:
         """What the event says of the questions asked before it."""
@@ -260,10 +256,23 @@ def _split(stream: Path, lines: int) -> int:
     return next((entry.ts for number, entry in enumerate(read(stream, group=False)) if number >= cut), 0)
 
 
-def _target_kind(stream: Path, since_ms: int) -> str:
-    """The strongest kind of act the log has after the split."""
-    names = {entry.name for entry in read(stream, group=False) if isinstance(entry, Event) and entry.ts >= since_ms}
-    return next((name for name in TARGETS if name in names), TARGETS[0])
+def _look_ahead(stream: Path, since_ms: int, idle_ms: float) -> tuple[str, int]:
+    """The strongest kind of act that the log has after the split, and about how many moments there call for a list."""
+    names: set[str] = set()
+    moments = 0
+    last: dict[tuple[str, str | None], int] = {}
+    for entry in read(stream, group=False):
+        if not isinstance(entry, Event) or entry.ts < since_ms:
+            continue
+        names.add(entry.name)
+        if entry.name == "view_item_list":
+            moments += len(entry.items) > 1
+        elif entry.name in STARTS:
+            visit = (entry.shopper, entry.session_id)
+            known = last.get(visit)
+            moments += known is None or (entry.session_id is None and entry.ts - known > idle_ms)
+            last[visit] = entry.ts
+    return next((name for name in TARGETS if name in names), TARGETS[0]), moments
 
 
 def _bought(profile: Profile) -> frozenset[str]:

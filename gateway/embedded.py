@@ -42,7 +42,7 @@ from streams.topology import build
 
 log = logging.getLogger("headwater")
 
-ENCODE_AT_ONCE: Final = 64
+ENCODE_AT_ONCE: Final = 256  # a second or two of work: a new item waits no longer than that
 LOG_AT_ONCE: Final = 500  # decisions of one append
 WAIT_S: Final = 0.5  # a POST waits at most this long for its events to take effect
 REFRESH_S: Final = 0.2  # between two looks at what the topics brought, where no request looks before

@@ -27,7 +27,6 @@ CATEGORY: Final = "\x1fcategory:"
 SIGNAL: Final = {name: column for column, name in enumerate(SIGNALS)}
 TREND_WEIGHTS: Final = {"view": 1.0, "click": 1.0, "cart": 3.0, "buy": 6.0}
 _TOP: Final = 400
-_LATEST: Final = 4  # sessions of a shopper that an event may have changed
 
 
 class Counters:
@@ -285,14 +284,17 @@ class Live:
             self.circles[relation].put(row, circle, partners, [weight for _, weight in best])
 
     def _put_profiles(self, profiles: Mapping[str, Profile | None]) -> None:
-        """Enter the latest sessions in the order of time; at the start all, as they came one by one before."""
-        latest = _LATEST if len(self.sessions) else self.settings.profile.sessions
+        """Enter the sessions that changed in the order of time, as if they had come one by one."""
         found = []
         for key, profile in profiles.items():
             if profile is None or not profile.sessions:
                 self.sessions.forget(key)  # a visitor who turned out to be a user took them along
             else:
-                found += [(one.last, key, one) for one in profile.sessions[-latest:]]
+                found += [
+                    (one.last, key, one)
+                    for one in profile.sessions
+                    if not self.sessions.holds(key, one.id, one.last, one.items.values())
+                ]
         for _, key, session in sorted(found, key=lambda one: one[:2]):
             pairs = [(self.row(item), act) for item, act in session.items.items() if act > 0]
             if pairs:

@@ -7,7 +7,7 @@ item (Kersbergen et al., "Serenade", SIGMOD 2022).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,17 +46,19 @@ class SessionIndex:
     def __len__(self) -> int:
         return len(self._slot_of)
 
+    def holds(self, shopper: str, session: str, ts: int, acts: Collection[int]) -> bool:
+        """Whether a session is there as it stands now, with its last time and all its acts."""
+        slot = self._slot_of.get((shopper, session))
+        return slot is not None and self._mark[slot] == (ts, len(acts), sum(acts))
+
     def put(self, shopper: str, session: str, ts: int, pairs: Sequence[tuple[int, int]]) -> None:
         """Enter a session or what was added to it, unless a newer one would go. `pairs` are (item row, act)."""
         slot = self._slot_of.get((shopper, session))
         if slot is None and self._owner[self._head] is not None and ts < self.ts[self._head]:
             return
-        mark = ts, len(pairs), sum([act for _, act in pairs])
-        if slot is not None and self._mark[slot] == mark:
-            return
         if slot is None:
             slot = self._take_slot(shopper, session)
-        self._mark[slot] = mark
+        self._mark[slot] = ts, len(pairs), sum([act for _, act in pairs])
         pairs = pairs[-self.settings.width :]
         count = len(pairs)
         rows, before = np.array([row for row, _ in pairs], np.int32), self.items[slot, : self.size[slot]]

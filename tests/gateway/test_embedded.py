@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -102,15 +101,6 @@ class Running:
         return [msgspec.json.decode(value) for value in self.logged("dead-letter")]
 
 
-@pytest.fixture(autouse=True)
-def _usual_collector() -> Iterator[None]:
-    """A shop that starts tells the garbage collector to leave it alone."""
-    threshold = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*threshold)
-
-
 @pytest.fixture
 def running(tmp_path: Path) -> Running:
     return Running(tmp_path)
@@ -165,12 +155,12 @@ GOODS = tuple([f"{colour} {thing}" for thing in ("tea", "bike", "hose", "cup") f
 
 def opened_long_ago(client: TestClient) -> None:
     """A shop with goods that nobody finds new, and some visits and baskets of last week."""
-    for thing in ("tea", "bike", "hose", "cup"):
-        titles = [one for one in GOODS if one.endswith(thing)]
-        sell(client, *titles, ts=T - 60 * DAY_MS, categories=[f"Things > {thing}"], price=5.0)
-        for n, title in enumerate(titles):
-            ts = T - 7 * DAY_MS + n * MINUTE_MS
-            post(client, *[view(f"w{k}", title, ts=ts) for k in range(4)], purchase(title, visitor_id="w0", ts=ts + 1))
+    goods = [{"item_id": one, "title": one, "ts": T - 60 * DAY_MS + n, "price": 5.0} for n, one in enumerate(GOODS)]
+    placed = [{"categories": [f"Things > {one.split()[1]}"]} for one in GOODS]
+    post(client, *[one | place for one, place in zip(goods, placed, strict=True)], path="/v1/items")
+    for n, title in enumerate(GOODS):
+        ts = T - 7 * DAY_MS + n // 3 * HOUR_MS + n % 3 * MINUTE_MS
+        post(client, *[view(f"w{k}", title, ts=ts + k) for k in range(4)], purchase(title, visitor_id="w0", ts=ts + 9))
 
 
 # ---------------------------------------------------------------------- the loop
@@ -192,7 +182,7 @@ def test_the_list_changes_with_the_very_next_request_after_three_views(
         post(client, *[view("v", item, ts=T - 3 + n) for n, item in enumerate(viewed)])
         after = asked(client, visitor_id="v")
         assert [one["item_id"] for one in after["items"]] != before
-        named = {reason["item_id"] for one in after["items"] for reason in one["reasons"] if reason["code"] == "viewed"}
+        named = {reason["item_id"] for one in after["items"] for reason in one["reasons"] if "item_id" in reason}
         assert named
         assert named <= set(viewed)
         assert listed(client, visitor_id="somebody else") != [one["item_id"] for one in after["items"]]
@@ -217,7 +207,7 @@ def test_a_restart_changes_no_answer(tmp_path: Path, text: bool) -> None:
         first = answers(client)
     with running.open() as client:
         eventually(lambda: client.get("/readyz").status_code == 200, 5)
-        assert answers(client) == first
+        assert_alike(answers(client), first)
     assert len(running.logged("clickstream")) == 4 * 3 * 5 + 3
 
 
@@ -227,15 +217,32 @@ def test_a_restart_changes_no_answer_of_a_shop_without_a_catalogue(running: Runn
         return [*asked_by, client.get("/v1/trending").json()["items"]]
 
     with running.open() as client:
-        for n in range(40):
-            items = [{"item_id": f"i{(n + k) % 7}", "price": 1.0 + n} for k in range(2)]
-            late = T - (n * 17 % 40) * HOUR_MS
-            post(client, purchase(visitor_id=f"u{n % 3}", ts=late) | {"items": items, "transaction_id": f"t{n}"})
+        for n in range(40):  # no two alike: rows are given in the order of arrival, and ties go by row
+            late, shopper = T - (n * 17 % 40) * HOUR_MS, f"u{n % 3}"
+            bought = {"items": [{"item_id": f"i{n % 7}", "price": 1.0 + n}], "transaction_id": f"t{n}"}
+            post(client, purchase(visitor_id=shopper, ts=late + n * 1_000) | bought)
+            post(client, view(shopper, f"i{(n + 1) % 7}", ts=late + n * 7_000 + MINUTE_MS))
         first = answers(client)
         assert len(first[0]) == 7
     with running.open() as client:
         eventually(lambda: client.get("/readyz").status_code == 200, 5)
-        assert answers(client) == first
+        assert_alike(answers(client), first)
+
+
+def assert_alike(got: Any, wanted: Any) -> None:
+    """The same but for the rounding of sums, whose order is not kept."""
+    if isinstance(wanted, float):
+        assert got == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+    elif isinstance(wanted, dict):
+        assert got.keys() == wanted.keys()
+        for key, value in wanted.items():
+            assert_alike(got[key], value)
+    elif isinstance(wanted, list):
+        assert len(got) == len(wanted)
+        for one, other in zip(got, wanted, strict=True):
+            assert_alike(one, other)
+    else:
+        assert got == wanted
 
 
 def test_a_new_item_appears_by_the_channel_new_at_once(running: Running) -> None:

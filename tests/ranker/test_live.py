@@ -287,6 +287,20 @@ def test_profiles_that_are_loaded_leave_the_sessions_that_they_left_one_by_one()
     assert alike(one, "j0", "j1", "j2") == alike(other, "j0", "j1", "j2") == newest
 
 
+@given(st.lists(st.booleans(), min_size=40, max_size=40), st.permutations(range(40)))
+@settings(max_examples=25)
+def test_when_the_state_is_refreshed_makes_no_difference_to_the_sessions(looks: list[bool], order: list[int]) -> None:
+    shop, live = TinyShop(), Live(Settings())
+    for look, hour in zip(looks, order, strict=True):  # many come late
+        shop.view("u", f"i{hour}", "all", ts=NOW - hour * HOUR_MS)
+        live.offer("profiles", "u", shop.profile("u"))
+        if look:
+            live.refresh()
+    live.refresh()
+    kept = {tuple(sorted(one.items)) for one in shop.profile("u").sessions}
+    assert kept <= {tuple(items) for items in alike(live, "all")}
+
+
 def test_a_visitor_who_became_a_user_is_one_shopper(live: Live) -> None:
     shop = TinyShop()
     shop.view("visitor", "a", "b", ts=NOW - HOUR_MS)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core.catalogue import ItemChange
 from core.errors import BadInput, Missing
 from core.events import NO_CURRENCY, Event, Line
-from streams.recorded import Query, read, span, write
+from streams.recorded import Query, first_of, read, span, write
 
 T = 1_600_000_000_000
 
@@ -237,3 +237,17 @@ def test_an_empty_stream_has_no_span(tmp_path: Path) -> None:
     (tmp_path / "s.jsonl").write_text("\n")
     with pytest.raises(BadInput, match="empty"):
         span(tmp_path / "s.jsonl")
+
+
+def test_the_first_line_of_a_kind_is_found_without_reading_on(tmp_path: Path) -> None:
+    path = tmp_path / "stream.jsonl"
+    path.write_text('{"kind": "item", "ts": 1}\n\n{"kind": "query", "ts": 2}\n{"kind": "query", "ts": 3}\nnot JSON\n')
+    assert (first_of(path, "item"), first_of(path, "query")) == (1, 2)
+    with pytest.raises(BadInput, match="line 5: wanted an object with kind and ts"):
+        first_of(path, "event")
+
+
+def test_a_kind_that_no_line_has_is_found_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "stream.jsonl"
+    path.write_text('{"kind": "item", "ts": 1}\n')
+    assert first_of(path, "query") is None
