@@ -26,8 +26,11 @@ class Explainer:
 
     def __init__(self, ctx: Context, found: Mapping[str, Found], shown: Rows, live: Live, space: Space | None) -> None:
         self.ctx, self.live, self.space = ctx, live, space
-        self._scores = {name: _of_these(rows, scores, shown) for name, (rows, scores) in found.items()}
+        self._scores = {name: _of_these(rows, scores, shown, live.place) for name, (rows, scores) in found.items()}
         self._top = {name: float(scores.max(initial=0.0)) for name, (_, scores) in found.items()}
+        self._shown = shown
+        self._likeness: dict[int, int] | None = None
+        self._pairs: dict[str, dict[int, tuple[float, int]]] = {}
         self._own = {row: place for place, row in enumerate(ctx.own.tolist())}
 
     def of(self, row: int) -> tuple[Reason, ...]:
@@ -72,14 +75,27 @@ class Explainer:
         return Reason("looked", "you looked at this")
 
     def _together(self, row: int, relation: str, code: str, words: str) -> Reason | None:
-        circles, sources = self.live.circles[relation], self.ctx.history
-        weight = np.where(circles.rows[sources] == row, circles.share[sources], 0.0).max(1) * self.ctx.weights
-        if not len(weight) or weight.max() <= 0:
+        if relation not in self._pairs:
+            self._pairs[relation] = self._pairs_of(relation)
+        best = self._pairs[relation].get(row)
+        if best is None:
             return None
-        source = int(sources[int(np.argmax(weight))])
+        source = best[1]
         if code == "viewed" and not self._viewed(source):
             code, words = "seen_with", "often viewed with {}"
         return Reason(code, words.format(self._title(source)), self.live.ids[source])
+
+    def _pairs_of(self, relation: str) -> dict[int, tuple[float, int]]:
+        """Each shown neighbour of the history with its strongest pair: the weight, and the item it goes with."""
+        circles, sources = self.live.circles[relation], self.ctx.history
+        rows = circles.rows[sources]
+        places, columns = np.nonzero(np.isin(rows, self._shown))
+        weights = circles.share[sources[places], columns] * self.ctx.weights[places]
+        best: dict[int, tuple[float, int]] = {}
+        for row, weight, place in zip(rows[places, columns].tolist(), weights.tolist(), places.tolist(), strict=True):
+            if weight > best.get(row, (0.0, 0))[0]:
+                best[row] = (weight, int(sources[place]))
+        return best
 
     def _viewed(self, row: int) -> bool:
         """Whether the shopper has looked at an item, or it is on the page now."""
@@ -92,14 +108,24 @@ class Explainer:
         sources = self.ctx.history[:10]
         if self.space is None or not len(sources):
             return None
-        vectors, has = self.space.of(sources)
-        mine, known = self.space.of(np.array([row]))
-        if not known[0] or not has.any():
+        if self._likeness is None:
+            self._likeness = self._likeness_of(self.space, sources)
+        nearest = self._likeness.get(row)
+        if nearest is None:
             return None
-        source = int(sources[int(np.argmax(np.where(has, vectors @ mine[0], -1.0)))])
+        source = nearest
         if source == row:
             return None
         return Reason("similar", f"similar to {self._title(source)}", self.live.ids[source])
+
+    def _likeness_of(self, space: Space, sources: Rows) -> dict[int, int]:
+        """For each shown item the one of the history whose text is nearest."""
+        theirs, has = space.of(sources)
+        ours, known = space.of(self._shown)
+        if not has.any():
+            return {}
+        nearest = np.where(has, ours @ theirs.T, -1.0).argmax(1)
+        return dict(zip(self._shown[known].tolist(), sources[nearest[known]].tolist(), strict=True))
 
     def _trending(self, row: int) -> Reason:
         item = self.live.items[row]
@@ -108,6 +134,9 @@ class Explainer:
         return Reason("trending", "trending now")
 
 
-def _of_these(rows: Rows, scores: Floats, shown: Rows) -> dict[int, float]:
-    place = np.flatnonzero(np.isin(rows, shown))
+def _of_these(rows: Rows, scores: Floats, shown: Rows, scratch: Rows) -> dict[int, float]:
+    if not len(shown):
+        return {}
+    scratch[shown] = np.arange(len(shown))
+    place = np.flatnonzero(shown[np.minimum(scratch[rows], len(shown) - 1)] == rows)
     return dict(zip(rows[place].tolist(), scores[place].tolist(), strict=True))

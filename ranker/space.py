@@ -87,6 +87,9 @@ class Space:
 
     def of(self, rows: Rows) -> tuple[Floats, NDArray[np.bool_]]:
         """Vectors `(rows, dim)`, zero where an item has none yet, and which have one."""
+        if not len(rows) or rows.max() < len(self.has):
+            has = self.has[rows]
+            return self.vectors[rows].astype(np.float32), has  # rows without a vector are zero
         inside = rows < len(self.has)
         has = np.zeros(len(rows), bool)
         has[inside] = self.has[rows[inside]]

@@ -50,6 +50,7 @@ class Gateways:
         others = {name: value for name, value in os.environ.items() if not name.startswith("HEADWATER_")}
         self._environment = others | own
         self._folder = folder
+        self._all: list[subprocess.Popen[str]] = []
         self._next = self._load()
 
     def start(self) -> subprocess.Popen[str]:
@@ -65,16 +66,19 @@ class Gateways:
         return child
 
     def close(self) -> None:
-        self._next.kill()
-        self._next.communicate()
+        for child in self._all:
+            child.kill()
+            child.communicate()
 
     def _load(self) -> subprocess.Popen[str]:
         command = [sys.executable, str(Path(__file__).with_name("gateway_child.py")), "up", "--port", str(self.port)]
         with (self._folder / "errors").open("a") as errors:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 [*command, "--no-training"], cwd=self._folder, env=self._environment, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors,
             )  # fmt: skip
+        self._all.append(child)
+        return child
 
 
 class Shoppers(threading.Thread):
@@ -86,6 +90,7 @@ class Shoppers(threading.Thread):
         self.answered = 0
         self.failure: BaseException | None = None
         self.ended = threading.Event()
+        self.given_up = threading.Event()
         self._client = Client(url, timeout_s=10.0)
         self._events = events(random.Random(5))
         self._random = random.Random(6)
@@ -94,8 +99,8 @@ class Shoppers(threading.Thread):
         try:
             while not self.ended.is_set():
                 some = [next(self._events) for _ in range(self._random.randint(1, 30))]
-                self._until_answered("events", some)
-                self.acknowledged += [event["event_id"] for event in some]
+                if self._until_answered("events", some):
+                    self.acknowledged += [event["event_id"] for event in some]
                 self._until_answered("items", [change(self._random)])
                 self._ask(some[-1]["user_id"])
         except BaseException as error:
@@ -103,14 +108,15 @@ class Shoppers(threading.Thread):
         finally:
             self._client.close()
 
-    def _until_answered(self, kind: str, some: list[dict[str, Any]]) -> None:
-        while True:
+    def _until_answered(self, kind: str, some: list[dict[str, Any]]) -> bool:
+        while not self.given_up.is_set():
             try:
                 reply = self._client.post(f"/v1/{kind}", {kind: some})
                 assert reply == {"accepted": len(some)}
-                return
+                return True
             except Unavailable:
                 time.sleep(0.01)
+        return False
 
     def _ask(self, shopper: str) -> None:
         try:
@@ -161,12 +167,14 @@ def test_twenty_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
             child.send_signal(signal.SIGKILL)
             child.communicate()
             child = gateways.start()
+        shoppers.ended.set()
+        shoppers.join()
+        child.send_signal(signal.SIGTERM)
+        child.communicate()
     finally:
+        shoppers.given_up.set()
         shoppers.ended.set()
         gateways.close()
-        shoppers.join()
-    child.send_signal(signal.SIGTERM)
-    child.communicate()
     assert child.returncode == 0, (tmp_path / "errors").read_text()
     assert shoppers.failure is None, shoppers.failure
     assert len(shoppers.acknowledged) > 20 * KILLS

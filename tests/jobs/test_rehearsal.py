@@ -191,7 +191,7 @@ def test_the_newest_lessons_are_kept() -> None:
 # ---------------------------------------------------------------------- when a ranker is trained
 def trained_at(days: Sequence[float], settings: Settings, **more: Any) -> list[Trained]:
     told: list[Trained] = []
-    shop, log = Rehearsal(settings, learn_from_ms=T, on_train=told.append, **more), habits_log(days=10)
+    shop, log = Rehearsal(settings, learn_from_ms=T, on_train=told.append, **more), habits_log(shoppers=12, days=10)
     for day in days:
         while log and log[0].ts < T + day * DAY:
             entry = log.pop(0)
@@ -204,15 +204,15 @@ def trained_at(days: Sequence[float], settings: Settings, **more: Any) -> list[T
 
 
 def test_a_ranker_is_trained_when_enough_was_learnt_and_again_when_half_as_much_came() -> None:
-    found = trained_at([n / 4 for n in range(41)], small_settings(min_groups=100, every_s=365 * 86_400.0))
+    found = trained_at([n / 4 for n in range(41)], small_settings(min_groups=50, every_s=365 * 86_400.0))
     groups = [one.groups for one in found]
     assert len(groups) > 2
-    assert 100 <= groups[0] < 130
+    assert 50 <= groups[0] < 70
     assert all(1.5 * one <= other < 2 * one for one, other in pairwise(groups))
 
 
 def test_a_ranker_is_trained_again_after_its_time() -> None:
-    found = trained_at([n / 4 for n in range(41)], small_settings(min_groups=100, every_s=86_400.0, growth=1e9))
+    found = trained_at([n / 4 for n in range(41)], small_settings(min_groups=50, every_s=86_400.0, growth=1e9))
     pauses = [(later.ts - one.ts) / DAY for one, later in pairwise(found)]
     assert len(pauses) > 3
     assert all(1 <= pause <= 1.25 for pause in pauses)
@@ -224,11 +224,11 @@ def test_no_ranker_is_trained_that_nobody_asks() -> None:
 
 
 def test_old_lessons_are_not_trained_on() -> None:
-    shop = rehearsed(habits_log(days=10), small_settings(window_s=2 * 86_400.0))
+    shop = rehearsed(habits_log(days=6), small_settings(window_s=2 * 86_400.0))
     shop.finish()
     result = shop.train(shop.now_ms)
     assert result is not None
-    assert 40 <= result.groups < len(shop.lessons) / 2
+    assert 40 <= result.groups < len(shop.lessons) * 0.6
     assert shop.train(shop.now_ms + 30 * DAY) is None
     shop.ready(shop.now_ms + 30 * DAY)
     assert shop.trained == [result]

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,27 @@ def settings(tmp_path: Path) -> Settings:
     return small_settings(tmp_path, min_groups=60)
 
 
-# ---------------------------------------------------------------------- the first bundles
-def test_a_log_with_habits_gives_a_ranker_that_is_better_than_the_blend_and_serves(settings: Settings) -> None:
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A folder with the first days in the log and what was trained on them, to be copied."""
+    folder = tmp_path_factory.mktemp("first")
+    settings = small_settings(folder, min_groups=60)
     fill(settings, FIRST)
-    outcome = trained(settings)
+    return folder, trained(settings)
+
+
+@pytest.fixture
+def first(first_run: tuple[Path, Outcome], tmp_path: Path) -> Outcome:
+    """The first run, as if it had been in the test's own folder."""
+    shutil.copytree(first_run[0], tmp_path, dirs_exist_ok=True)
+    return first_run[1]
+
+
+# ---------------------------------------------------------------------- the first bundles
+def test_a_log_with_habits_gives_a_ranker_that_is_better_than_the_blend_and_serves(
+    settings: Settings, first: Outcome
+) -> None:
+    outcome = first
     assert outcome.promoted
     assert outcome.verdict is not None
     assert outcome.verdict.difference[0] > 0
@@ -111,19 +129,15 @@ def test_what_the_dead_letter_log_has_is_passed_over(settings: Settings) -> None
 
 
 # ---------------------------------------------------------------------- the next ones
-def test_a_second_run_on_the_same_log_compares_nothing_and_promotes_nothing(settings: Settings) -> None:
+def test_a_second_run_on_the_same_log_compares_nothing_and_promotes_nothing(settings: Settings, first: Outcome) -> None:
     """On lists that it has learnt from, what serves would always look better, or be judged by its memory."""
-    fill(settings, FIRST)
-    first = trained(settings)
     again = trained(settings, now_ms=NOW + 1)
     assert (again.promoted, again.verdict) == (False, None)
     assert f"0 lists are newer than bundle {manifest(first).id}, and it takes {NEWER}" in again.why
     assert store(settings).current_id() == manifest(first).id
 
 
-def test_a_run_after_new_lists_is_judged_on_those_alone(settings: Settings) -> None:
-    fill(settings, FIRST)
-    first = trained(settings)
+def test_a_run_after_new_lists_is_judged_on_those_alone(settings: Settings, first: Outcome) -> None:
     fill(settings, LATER)
     again = trained(settings, now_ms=NOW + 1)
     assert again.verdict is not None
@@ -134,9 +148,8 @@ def test_a_run_after_new_lists_is_judged_on_those_alone(settings: Settings) -> N
     assert store(settings).current_id() == manifest(again if again.promoted else first).id
 
 
-def test_whoever_insists_gets_the_new_one(settings: Settings) -> None:
-    fill(settings, FIRST)
-    first, again = trained(settings), trained(settings, now_ms=NOW + 1, force=True)
+def test_whoever_insists_gets_the_new_one(settings: Settings, first: Outcome) -> None:
+    again = trained(settings, now_ms=NOW + 1, force=True)
     assert again.promoted
     assert store(settings).current_id() == manifest(again).id
     assert store(settings).rollback() == manifest(first).id
@@ -151,20 +164,18 @@ def test_the_same_log_at_the_same_time_gives_the_same_bundle(tmp_path: Path) -> 
     assert made[0] == made[1]
 
 
-def test_a_damaged_bundle_is_no_champion(settings: Settings) -> None:
-    fill(settings, FIRST)
-    first = manifest(trained(settings))
-    (store(settings).folder(first.id) / "ranker.txt").write_text("tree")
+def test_a_damaged_bundle_is_no_champion(settings: Settings, first: Outcome) -> None:
+    before = manifest(first)
+    (store(settings).folder(before.id) / "ranker.txt").write_text("tree")
     again = trained(settings, now_ms=NOW + 1)
     assert again.verdict is not None
     assert "against the blend" in again.why
 
 
-def test_a_ranker_of_another_space_is_no_champion(settings: Settings) -> None:
-    fill(settings, FIRST)
-    first = manifest(trained(settings))
-    bundles, source = store(settings), store(settings).folder(first.id)
-    fields = {name: getattr(first, name) for name in Contents.__struct_fields__}
+def test_a_ranker_of_another_space_is_no_champion(settings: Settings, first: Outcome) -> None:
+    before = manifest(first)
+    bundles, source = store(settings), store(settings).folder(before.id)
+    fields = {name: getattr(before, name) for name in Contents.__struct_fields__}
     elsewhere = Contents(**(fields | {"space_id": "other", "created_ms": NOW + 1}))
     bundles.promote(bundles.write(elsewhere, lambda to: _copy(source, to)).id)
     again = trained(settings, now_ms=NOW + 2)
@@ -243,9 +254,7 @@ def test_served_lists_that_are_older_than_the_window_are_not_learnt_from(tmp_pat
     assert trained(settings).lessons < 60
 
 
-def test_poisoned_features_do_not_take_over(settings: Settings) -> None:
-    fill(settings, FIRST)
-    first = trained(settings)
+def test_poisoned_features_do_not_take_over(settings: Settings, first: Outcome) -> None:
     made = rehearsed_lessons(settings, FIRST)
     records = []
     for n in range(2 * len(made)):
