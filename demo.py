@@ -93,9 +93,7 @@ def show(settings: Settings, wanted: Mapping[str, Any], now_ms: Clock, folder: P
     return 0
 
 
-def played(
-    gateway: Gateway, settings: Settings, embedder: Embedder | None, history: History, now_ms: Clock
-) -> None:
+def played(gateway: Gateway, settings: Settings, embedder: Embedder | None, history: History, now_ms: Clock) -> None:
     """Bring a history in, train on it, and wait until the bundle serves."""
     with Client(gateway.url) as client, shown() as progress:
         began = time.monotonic()

@@ -35,7 +35,8 @@ def made_up(events: int, items: int, shoppers: int) -> Iterator[Event | ItemChan
     """Items first, then events in time order."""
     rng = np.random.default_rng(7)
     for n in range(items):
-        yield ItemChange(item_id=f"i{n}", ts=START, title=f"Item {n}", price=float(n % 97 + 1), categories=(f"C{n % 20} > D{n % 400}",))
+        paths = (f"C{n % 20} > D{n % 400}",)
+        yield ItemChange(item_id=f"i{n}", ts=START, title=f"Item {n}", price=float(n % 97 + 1), categories=paths)
     sent, ts = 0, START
     step = SPAN_MS // max(1, events // 5)
     while sent < events:
@@ -59,10 +60,12 @@ def _event(name: str, event_id: str, ts: int, shopper: int, items: list[str]) ->
 
 
 def memory_mb() -> float:
+    """Peak resident memory so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
+    """Feed the log, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=100_000)
@@ -95,7 +98,7 @@ def main() -> None:
         f"{steps_cpu / lines * 1e6:14.1f}{memory_mb() - empty:12,.0f}"
     )
     profiles, items = (sum(1 for _ in runner.tables[name].items()) for name in ("profile", "popularity"))
-    print(f"{profiles:,} profiles, {items:,} item and category counters; the process had {empty:,.0f} MB before the first event")
+    print(f"{profiles:,} profiles, {items:,} item and category counters; {empty:,.0f} MB before the first event")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from ranker.space import Space
 NOW = 1_700_000_000_000
 CATEGORIES = 400
 DIM = 384
+FUNNEL = {"view": 20, "shown": 80, "cart": 3, "buy": 1}
 
 
 def build(settings: Settings, items: int, rng: np.random.Generator) -> tuple[Snapshot, list[Profile]]:
@@ -51,8 +52,9 @@ def build(settings: Settings, items: int, rng: np.random.Generator) -> tuple[Sna
         )  # fmt: skip
         live.offer("catalogue", item.item_id, item)
         seen = NOW - int(rng.exponential(10) * DAY_MS)
-        counters = {s: observe(None, seen, float(weight[n] * f), half_lives) for s, f in (("view", 20), ("shown", 80), ("cart", 3), ("buy", 1))}
-        live.offer("item-stats", item.item_id, ItemStats(1, counters, since, seen, since, seen, item.price or 0.0, item.categories))
+        counters = {s: observe(None, seen, float(weight[n] * f), half_lives) for s, f in FUNNEL.items()}
+        stats = ItemStats(1, counters, since, seen, since, seen, item.price or 0.0, item.categories)
+        live.offer("item-stats", item.item_id, stats)
         mates = rng.choice(by_category[c], min(50, len(by_category[c])), replace=False)
         circle = Circle(seen, 30.0, {f"i{m}": float(rng.random()) for m in mates if m != n})
         live.offer("item-neighbours", item.item_id, Neighbours(1, {"seen": circle, "bought": circle, "carted": circle}))
@@ -83,6 +85,7 @@ def _profile(k: int, by_category: list[NDArray[np.int64]], rng: np.random.Genera
 
 
 def main() -> None:
+    """Build the shop, ask, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--requests", type=int, default=500)
@@ -92,7 +95,8 @@ def main() -> None:
     started = time.perf_counter()
     snapshot, profiles = build(settings, args.items, rng)
     snapshot.refresh()
-    print(f"built {args.items} items in {time.perf_counter() - started:.0f} s, index {type(snapshot.space.index).__name__}")
+    index = type(snapshot.space.index).__name__ if snapshot.space else "none"
+    print(f"built {args.items} items in {time.perf_counter() - started:.0f} s, index {index}")
     asked = [(Request(recommendation_id=f"r{k}", ts=NOW, shopper=f"s{k}"), profiles[k]) for k in range(args.requests)]
     lessons = []
     for request, profile in asked[:300]:

@@ -184,6 +184,4 @@ def known(engine: Engine, shopper: str, profile: Profile, most: int) -> Known:
         item = engine.item(item_id) or _NOTHING
         acts = (memory.views, memory.clicks, memory.carts, memory.buys, memory.opinion, memory.hidden)
         items.append(Remembered(item_id, memory.last, item.title, *acts, item.attributes))
-    return Known(
-        shopper, profile.first, profile.last, len(profile.sessions), profile.baskets, profile.searches, items
-    )
+    return Known(shopper, profile.first, profile.last, len(profile.sessions), profile.baskets, profile.searches, items)

@@ -11,9 +11,7 @@ Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 
-def sum_by_key(
-    keys: NDArray[np.integer[Any]], values: NDArray[np.floating[Any]], scratch: Rows
-) -> tuple[Rows, Floats]:
+def sum_by_key(keys: NDArray[np.integer[Any]], values: NDArray[np.floating[Any]], scratch: Rows) -> tuple[Rows, Floats]:
     """Distinct keys and the sum of each one's values. `scratch` is overwritten at the keys."""
     keys = keys.astype(np.int64, copy=False)
     order = np.arange(len(keys))

@@ -21,7 +21,11 @@ def bundle(store: Bundles, created_ms: int) -> str:
         ranker="lambdarank",
         metrics={"ndcg@10": 0.25, "lists": 1_200.0},
     )
-    return store.write(contents, lambda folder: None if (folder / "f").write_text("x") else None).id
+    return store.write(contents, fill).id
+
+
+def fill(folder: Path) -> None:
+    (folder / "f").write_text("x")
 
 
 @pytest.fixture

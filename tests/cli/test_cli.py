@@ -123,7 +123,7 @@ def test_the_settings_are_printed_as_a_file_that_says_the_same(
     (folder / "mine.toml").write_text('[shop]\nname = "Teas \\"& more\\""\n[index]\nthreads = 3\n')
     code, said, _ = headwater("settings", "--settings", "mine.toml")
     assert code == 0
-    assert 'threads = 3  # of one search; building takes what the process has (default 1)' in said
+    assert "threads = 3  # of one search; building takes what the process has (default 1)" in said
     (folder / "again.toml").write_text(said)
     monkeypatch.delenv("HEADWATER_ENCODER__MODEL")
     settings = load(folder / "again.toml")

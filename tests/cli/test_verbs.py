@@ -46,7 +46,8 @@ def test_a_replay_writes_its_answers_and_tells_its_figures(headwater: Run, strea
 
 
 def test_a_replay_without_a_ranker_trains_none(headwater: Run, stream: Path) -> None:
-    _, said, _ = headwater("replay", stream, "--recommendations", "out.jsonl", "--no-ranker", "--channels", "trending,own")
+    only = ("--no-ranker", "--channels", "trending,own")
+    _, said, _ = headwater("replay", stream, "--recommendations", "out.jsonl", *only)
     assert "trained" not in said
 
 

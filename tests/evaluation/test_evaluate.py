@@ -44,7 +44,9 @@ def asked(folder: Path, *entries: Entry, settings: Settings = SETTINGS, most: in
     evaluation = Evaluation(path, settings, None, SPLIT, most)
     with suppress(BadInput):  # nothing to report is no reason not to look at what was asked
         evaluation.run(lambda *_: None)
-    return {question.query_id: question for question in evaluation._asked}
+    found = {question.query_id: question for question in evaluation._asked}
+    assert len(found) == len(evaluation._asked)
+    return found
 
 
 def visit(shopper: str, name: str, *items: str, ts: int = SPLIT + 1) -> Sequence[Entry]:

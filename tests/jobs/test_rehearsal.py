@@ -113,7 +113,7 @@ def test_a_lesson_holds_the_features_that_a_request_of_its_moment_would_have() -
 def late(by_ms: int, *more: Event) -> list[int]:
     """Moments of the lists made for a visit of ida at T that arrives when the shop is `by_ms` further."""
     others = [*shelf(), event("search", user_id="bob", ts=T + by_ms), *more]
-    shop = rehearsed([*others, event("view_item", "a", ts=T)], learn_from_ms=T)
+    shop = rehearsed([*others, event("view_item", "a", session_id="late", ts=T)], learn_from_ms=T)
     return [watched.ts for watched in shop._open.values() if watched.ts >= T and len(watched.lists)]
 
 
@@ -125,7 +125,7 @@ def test_a_visit_that_arrives_late_is_decided_with_what_is_known_by_then_or_not_
 
 
 def test_what_the_shopper_did_since_is_no_secret_to_learn() -> None:
-    assert late(MINUTE, event("search", ts=T + MINUTE)) == []
+    assert late(MINUTE, event("search", session_id="other", ts=T + MINUTE)) == []
 
 
 def test_lists_lie_in_order_of_their_time_whatever_comes_late() -> None:
