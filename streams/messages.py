@@ -81,13 +81,15 @@ def letters(opened: EmbeddedLog, most: int) -> list[Letter]:
 
 
 def messages(entry: Entry) -> Sequence[Message | BadInput]:
-    """What a record says, and in place of each event that cannot be used the reason; nothing of a removal.
+    """What a record says, and in place of each event that cannot be used the reason.
+
+    On `items` a record without a value is the removal of its key; elsewhere it says nothing.
 
     Raises:
         BadInput: the record as a whole cannot be read.
     """
     if entry.value is None:
-        return ()
+        return (ItemChange(item_id=_text(entry.key), ts=entry.ts, removed=True),) if entry.topic == "items" else ()
     if entry.topic in ("clickstream", "feedback"):
         return decode(entry.value)
     try:
@@ -98,3 +100,10 @@ def messages(entry: Entry) -> Sequence[Message | BadInput]:
         return (_labels.decode(entry.value),)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"cannot be read: {error}") from None
+
+
+def _text(key: bytes) -> str:
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"the key of a removal is not UTF-8: {error}") from None

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.catalogue import ItemChange
 from core.decision import Decision, Label, Ranked
 from core.errors import BadInput
 from core.events import Event
@@ -76,8 +77,19 @@ def test_a_packed_record_gives_its_events_and_reasons_in_their_places() -> None:
     assert isinstance(second, BadInput)
 
 
-def test_a_removal_says_nothing() -> None:
-    assert messages(Entry("items", 0, 0, b"a", None, T)) == ()
+def test_a_record_of_items_without_a_value_removes_its_key() -> None:
+    (change,) = messages(Entry("items", 0, 0, b"a", None, T))
+    assert isinstance(change, ItemChange)
+    assert (change.item_id, change.removed, change.ts) == ("a", True, T)
+
+
+def test_elsewhere_a_record_without_a_value_says_nothing() -> None:
+    assert messages(Entry("clickstream", 0, 0, b"a", None, T)) == ()
+
+
+def test_a_removal_whose_key_is_no_text_is_refused() -> None:
+    with pytest.raises(BadInput, match="UTF-8"):
+        messages(Entry("items", 0, 0, b"\xff", None, T))
 
 
 @given(st.binary(max_size=40), st.sampled_from(("clickstream", "feedback", "items", "decisions", "labelled")))
