@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).resolve()
 TRACEBACK: Final = "HEADWATER_TRACEBACK"  # in the environment: 1 shows where an error came from
 ROWS_TOLD: Final = 5  # refused rows of an import that are named
+NUMBERS: Final = ("price", "quantity", "rating", "value")  # of the values that --set gives
 RAW_TOLD: Final = 160  # characters of a dead letter
 JUDGED: Final = ("ndcg@10", "champion_ndcg@10")  # of a bundle's metrics
 
@@ -147,7 +148,7 @@ def import_(asked: argparse.Namespace) -> int:
         _tell(line for one in PRESETS.values() for line in (f"{one.name}: {one.about}", f"    licence: {one.licence}"))
         return 0
     settings = load(asked.settings)
-    columns, values = _pairs(asked.map, "--map"), _pairs(asked.set, "--set")
+    columns, values = _pairs(asked.map, "--map"), _typed(_pairs(asked.set, "--set"))
     layout = Layout(columns, values, asked.format, asked.time_format, asked.time_zone)
     found = source(asked.source, asked.preset, asked.kind, layout)
     if asked.to_stream:
@@ -184,6 +185,15 @@ def _pairs(given: Sequence[str], option: str) -> dict[str, str]:
         if "=" not in one:
             raise BadInput(f"{option} takes ours=theirs, got {one!r}")
     return dict(one.split("=", 1) for one in given)
+
+
+def _typed(values: dict[str, str]) -> dict[str, Any]:
+    """Times as ms, numbers as numbers."""
+    try:
+        given = {name: float(values[name]) for name in NUMBERS if name in values}
+        return values | given | ({"ts": _time(values["ts"])} if "ts" in values else {})
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise BadInput(f"--set: {error}") from None
 
 
 # ---------------------------------------------------------------------- train, replay, evaluate

@@ -42,7 +42,8 @@ class ItemChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An item as it stands now. `since` is the time of its first upsert, `ts` of its last (ms).
 
-    `text_ts` is the time of the last change to a field that may go into the item's text.
+    `text_ts` is the time of the last change to a field that may go into the item's text; where two
+    changes have the same time, the second one's is a little later, so that it always moves.
     """
 
     v: int = 1
@@ -77,7 +78,8 @@ def apply_change(item: Item | None, change: ItemChange) -> Item | None:
         return item
     given = {name: value for name in _MERGED if (value := getattr(change, name)) is not UNSET}
     rewritten = item.text_ts == 0 or any(name in given and given[name] != getattr(item, name) for name in _TEXT)
-    return msgspec.structs.replace(item, ts=change.ts, text_ts=change.ts if rewritten else item.text_ts, **given)
+    text_ts = max(change.ts, item.text_ts + 1) if rewritten else item.text_ts
+    return msgspec.structs.replace(item, ts=change.ts, text_ts=text_ts, **given)
 
 
 def parse_change(raw: object, *, now_ms: int | None = None, received_ms: int | None = None) -> ItemChange:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from streams.recorded import Entry, Query, read
 
 AT_ONCE: Final = 2_000  # records of one append: each append waits for the disk once
 STREAM: Final = "stream"  # the format of recorded streams
+ALWAYS: Final = {"ts": 0}  # of an item that no time is known of: it is older than anything it will meet
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def source(name: str, preset_name: str, kind: str, layout: Layout) -> Source:
     Args:
         name: a file, or a preset that brings its own data; empty for `preset_name`'s own data.
         preset_name: reads the file as that data set's; empty for a file as `layout` describes it.
-        kind: events or items: what the rows of a table are.
+        kind: events or items: what the rows of a table are. Items without a time count as always there.
         layout: of a table; its format may be "stream" too.
 
     Raises:
@@ -59,8 +60,10 @@ def source(name: str, preset_name: str, kind: str, layout: Layout) -> Source:
         raise Missing(f"no file at {path}, and no preset of that name: {', '.join(PRESETS)}")
     if layout.format == STREAM:
         return Source(read(path), refused)
-    rows = read_items if kind == "items" else read_events
-    return Source(iter(rows(path, layout, refused)), refused)
+    if kind == "items":
+        layout = replace(layout, defaults={**ALWAYS, **layout.defaults})
+        return Source(read_items(path, layout, refused), refused)
+    return Source(read_events(path, layout, refused), refused)
 
 
 class Taken(msgspec.Struct, frozen=True):

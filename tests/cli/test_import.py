@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from core.catalogue import ItemChange
 from core.events import Event
 from core.settings import load
 from streams.log import EmbeddedLog
@@ -71,6 +72,24 @@ def test_what_was_imported_before_is_not_taken_again(headwater: Run) -> None:
     assert "0 events, 0 item changes; 2 were there" in items
     assert logged() == before
     assert len(before) == 4
+
+
+def test_a_catalogue_without_times_was_always_there(headwater: Run, folder: Path) -> None:
+    (folder / "plain.csv").write_text("item_id,title\ntea-1,Green tea\n")
+    assert "0 events, 1 item changes" in headwater("import", "plain.csv", "--kind", "items", "--set", "price=2")[1]
+    (change,) = logged()
+    assert isinstance(change, ItemChange)
+    assert (change.ts, change.price) == (0, 2.0)
+
+
+def test_values_may_be_times(headwater: Run, folder: Path) -> None:
+    (folder / "plain.csv").write_text("item_id,user_id\ntea-1,ida\n")
+    headwater("import", "plain.csv", "--set", "name=like", "ts=2024-03-01T10:00:00Z")
+    (event,) = logged()
+    assert isinstance(event, Event)
+    assert event.ts == 1_709_287_200_000
+    code, _, errors = headwater("import", "plain.csv", "--set", "ts=soon")
+    assert (code, errors) == (2, "headwater: --set: wanted a time such as 2011-10-01T08:00:00Z, got 'soon'\n")
 
 
 def test_many_refused_rows_are_told_by_their_number(headwater: Run, folder: Path) -> None:

@@ -78,6 +78,9 @@ def test_the_text_is_as_old_as_its_last_change() -> None:
     priced = item_of(TEA, TEA | {"ts": 200, "price": 4})
     assert (priced.ts, priced.text_ts) == (200, 100)
     assert item_of(TEA, TEA | {"ts": 200, "brand": "Ronnefeldt"}).text_ts == 200
+    assert item_of(TEA, TEA | {"brand": "Ronnefeldt"}).text_ts == 101
+    always = TEA | {"ts": 0}
+    assert item_of(always).text_ts != item_of(always, always | {"brand": "Ronnefeldt"}).text_ts
 
 
 @given(st.lists(upserts, min_size=1, max_size=6))
