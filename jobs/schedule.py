@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -88,16 +88,17 @@ class Trainer:
         log.info("job=train begins")
         # A session of its own: Ctrl-C is for the gateway, which then ends the job.
         process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
+            *self._command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
         )
         os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         try:
-            said, _ = await process.communicate()
+            said, complained = await process.communicate()
         except asyncio.CancelledError:
             await _end(process)
             raise
         level = logging.ERROR if process.returncode else logging.INFO
-        for line in said.decode("utf-8", "replace").splitlines():
+        told = said + complained if process.returncode else said  # progress is told on stderr too
+        for line in told.decode("utf-8", "replace").splitlines():
             log.log(level, "job=train %s", line)
         log.log(level, "job=train ended, exit code %s", process.returncode)
 
