@@ -75,9 +75,10 @@ class Evaluation:
         self._size = span(stream)
         self._from = test_from_ms if test_from_ms is not None else _split(stream, sum(self._size.counts.values()))
         if not self._size.first < self._from <= self._size.last:
-            raise BadInput(
-                f"test-from must lie within the log, {self._size.first} to {self._size.last}, got {self._from}"
-            )
+            told = f"from {self._size.first} to {self._size.last}"
+            if test_from_ms is None:
+                raise BadInput(f"{stream} is too short to be split: {sum(self._size.counts.values())} lines {told}")
+            raise BadInput(f"test-from must lie within the log, {told}, got {self._from}")
         self._wanted, moments = _look_ahead(stream, self._from, settings.profile.idle_s * 1000.0)
         self._share = most / max(moments, 1) if most else 1.0  # of the moments that call for a list
         window_ms = round(settings.training.window_s * 1000)

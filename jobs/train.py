@@ -16,12 +16,11 @@ import msgspec
 import numpy as np
 
 from core.bundle import Bundles
-from core.catalogue import ItemChange
 from core.decision import Decision, Label
 from core.errors import BadInput, HeadwaterError, Missing
-from core.events import Event
 from core.manifest import Contents, EncoderReference, FeatureSchema, Manifest
 from core.settings import Settings
+from jobs.chronicle import in_time
 from jobs.embedding import Embedder
 from jobs.gate import Score, Verdict, judge
 from jobs.lessons import Lesson, collect, from_decisions
@@ -123,9 +122,9 @@ def _rehearse(
     window_ms = round(settings.training.window_s * 1000)
     logged, served = _logged(opened, settings)
     shop = Rehearsal(settings, embedder, learn_from_ms=newest - window_ms, logged=served, train_from_ms=newest + 1)
-    for done, message in enumerate(_messages(opened, _PLAYED), 1):
-        if isinstance(message, Event | ItemChange):
-            shop.accept(message)
+    idle_ms = round(settings.profile.idle_s * 1000)
+    for done, message in enumerate(in_time(lambda: _messages(opened, _PLAYED), idle_ms), 1):
+        shop.accept(message)
         if done % 500 == 0:
             progress("rehearsing the log", min(done, total), total)
     progress("rehearsing the log", total, total)
