@@ -41,7 +41,9 @@ def test_another_sites_page_cannot_write_by_default(client: TestClient, log: Log
         assert origin in reply.json()["error"]["message"]
         assert client.delete("/v1/items/p01", headers={"origin": origin}).status_code == 403
     assert log.events_in == []
-    assert "access-control-allow-origin" not in client.get("/v1/trending", headers={"origin": "http://evil.test"}).headers
+    assert (
+        "access-control-allow-origin" not in client.get("/v1/trending", headers={"origin": "http://evil.test"}).headers
+    )
 
 
 def test_our_own_pages_and_programs_write(client: TestClient, log: Log) -> None:
