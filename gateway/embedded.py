@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final
 
@@ -23,10 +24,11 @@ import numpy as np
 from core.bundle import Bundles
 from core.catalogue import Item, ItemChange
 from core.decision import Decision, Filters, Ranked, Request
-from core.errors import HeadwaterError, Missing, Unavailable
+from core.errors import BadSettings, HeadwaterError, Missing, Unavailable
 from core.events import Event
 from core.profile import NOBODY, Profile
 from core.settings import Settings
+from core.stats import ItemStats
 from gateway.ports import KnownShopper, Refused
 from jobs.embedding import Embedder
 from ranker import recommend
@@ -183,12 +185,17 @@ class EmbeddedShop:
     def _load_tables(self, bundle: Opened | None) -> None:
         live, items = self._snapshot.live, dict[str, Item]()
         for stage in build(self.settings):
+            if not stage.publishes:
+                continue
             table = self._follower.runner.tables[stage.name]
-            for key, stored in self._log.table(stage.name) if stage.publishes else ():
-                value = stage.serve(table.decode(stored))
-                live.offer(stage.publishes, key.decode(), value)
-                if stage.publishes == "catalogue" and value is not None:
-                    items[key.decode()] = value
+            with closing(self._log.table(stage.name)) as rows:
+                for key, stored in rows:
+                    value = stage.serve(table.decode(stored))
+                    if stage.publishes == "item-stats":
+                        _check_half_lives(value, self.settings)
+                    live.offer(stage.publishes, key.decode(), value)
+                    if stage.publishes == "catalogue" and value is not None:
+                        items[key.decode()] = value
         if self._snapshot.space is not None:
             self._load_vectors(self._snapshot.space, items, bundle)
 
@@ -408,3 +415,18 @@ def _resolve(done: Sequence[asyncio.Future[None]]) -> None:
     for future in done:
         if not future.done():
             future.set_result(None)
+
+
+def _check_half_lives(stats: ItemStats, settings: Settings) -> None:
+    """Counters of another number of half-lives cannot be gone on with.
+
+    Raises:
+        BadSettings: the log was counted with other settings.
+    """
+    wanted = settings.popularity.half_lives_s
+    for counter in stats.counters.values():
+        if len(counter.faded) != len(wanted):
+            raise BadSettings(
+                f"popularity.half_lives_s names {len(wanted)} half-lives, and {settings.log.path} was counted with "
+                f"{len(counter.faded)}: set it back, or start with another log.path and import the history again"
+            )

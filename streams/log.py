@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -172,7 +172,7 @@ class EmbeddedLog:
             rows = db.execute("SELECT topic, partition, offset FROM positions WHERE consumer = ?", (group,))
             return {(topic, partition): offset for topic, partition, offset in rows}
 
-    def table(self, name: str) -> Iterator[tuple[bytes, bytes]]:
+    def table(self, name: str) -> Generator[tuple[bytes, bytes], None, None]:
         """Keys and values of a table as of the first step of the iteration, by key.
 
         The write-ahead file cannot be cut back while an iteration is open.

@@ -22,10 +22,10 @@ from starlette.testclient import TestClient
 from core.bundle import Bundles
 from core.catalogue import Item
 from core.decision import Label
-from core.errors import Unavailable
+from core.errors import BadSettings, Unavailable
 from core.ids import DAY_MS, HOUR_MS, MINUTE_MS
 from core.manifest import Contents, EncoderReference, FeatureSchema
-from core.settings import BundleSettings, LogSettings, Settings, TrainingSettings
+from core.settings import BundleSettings, LogSettings, PopularitySettings, Settings, TrainingSettings
 from gateway.app import build_app
 from gateway.embedded import EmbeddedShop
 from jobs.embedding import Embedder
@@ -209,6 +209,16 @@ def test_a_restart_changes_no_answer(tmp_path: Path, text: bool) -> None:
         eventually(lambda: client.get("/readyz").status_code == 200, 5)
         assert_alike(answers(client), first)
     assert len(running.logged("clickstream")) == 4 * 3 * 5 + 3
+
+
+def test_a_log_counted_with_other_half_lives_is_refused_in_words(running: Running) -> None:
+    with running.open() as client:
+        post(client, view("v", "a"))
+    running.settings = msgspec.structs.replace(
+        running.settings, popularity=PopularitySettings(half_lives_s=(172_800.0,))
+    )
+    with pytest.raises(BadSettings, match="counted with 6"), running.open():
+        pass
 
 
 def test_a_restart_changes_no_answer_of_a_shop_without_a_catalogue(running: Running) -> None:
