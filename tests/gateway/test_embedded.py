@@ -219,6 +219,7 @@ def test_a_log_counted_with_other_half_lives_is_refused_in_words(running: Runnin
     )
     with pytest.raises(BadSettings, match="counted with 6"), running.open():
         pass
+    running.shop.stop()
 
 
 def test_a_restart_changes_no_answer_of_a_shop_without_a_catalogue(running: Running) -> None:
