@@ -9,7 +9,6 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import NewType
 
-ItemId = NewType("ItemId", str)
 ShopperId = NewType("ShopperId", str)  # a user id, or the visitor id of somebody not logged in
 
 SECOND_MS = 1_000

@@ -19,6 +19,7 @@ from core.events import Event
 from core.ids import coin
 from core.profile import Profile
 from core.settings import Settings
+from core.stats import CATEGORY
 from evaluation.channels import channel_table
 from evaluation.compare import compare
 from evaluation.metrics import Answered
@@ -30,7 +31,6 @@ from jobs.rehearsal import Rehearsal
 from ranker.arrays import best
 from ranker.channels import CHANNELS
 from ranker.recommend import Draft
-from streams.popularity import CATEGORY
 from streams.recorded import Query, read, span
 
 SUBJECT: Final = "headwater"

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from core.catalogue import Item, path_and_parents
 from core.profile import Profile
 from core.settings import Settings
-from core.stats import RELATIONS, SIGNALS, Circle, ItemStats, Neighbours
+from core.stats import CATEGORY, RELATIONS, SIGNALS, Circle, ItemStats, Neighbours
 from ranker.arrays import Floats, Rows, best, grown, sum_by_key
 from ranker.sessions import SessionIndex
 
-CATEGORY: Final = "\x1fcategory:"
 SIGNAL: Final = {name: column for column, name in enumerate(SIGNALS)}
 TREND_WEIGHTS: Final = {"view": 1.0, "click": 1.0, "cart": 3.0, "buy": 6.0}
 _TOP: Final = 400

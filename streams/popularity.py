@@ -13,12 +13,10 @@ from typing import Final
 import msgspec
 
 from core.catalogue import ItemChange, path_and_parents
-from core.fields import RESERVED
 from core.settings import PopularitySettings
-from core.stats import ItemStats, Signal, observe
+from core.stats import CATEGORY, ItemStats, Signal, observe
 from streams.profile import Output
 
-CATEGORY: Final = f"{RESERVED}category:"
 USES: Final = frozenset({"view", "click", "cart", "buy"})
 
 

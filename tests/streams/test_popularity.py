@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from core.catalogue import ItemChange, parse_change
 from core.settings import PopularitySettings
-from core.stats import SIGNALS, ItemStats, Signal
-from streams.popularity import CATEGORY, count, half_lives_ms
+from core.stats import CATEGORY, SIGNALS, ItemStats, Signal
+from streams.popularity import count, half_lives_ms
 from streams.profile import Output
 from tests.factories import DAY, HOUR, T, World, event, item
 

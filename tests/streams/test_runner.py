@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from core.catalogue import ItemChange
 from core.events import Event
 from core.profile import NOBODY
+from core.stats import CATEGORY
 from streams.attribution import Served
-from streams.popularity import CATEGORY
 from streams.runner import Runner, Table
 from streams.topology import Stage
 from tests.factories import DAY, T, World, event, item, messages
