@@ -19,8 +19,14 @@ from core.errors import BadSettings
 
 DAY_S: Final = 86_400.0
 PREFIX: Final = "HEADWATER_"
-_MAY_BE_0: Final = ("description_words", "pool", "port", "seed")  # none, none, any free port, a seed as good as another
-_AT_MOST: Final = {("gateway", "port"): 65_535, ("index", "recall"): 1.0, ("training", "learning_rate"): 1.0}
+# none, no limit, none, any free port, a seed as good as another
+_MAY_BE_0: Final = ("description_words", "memory_bytes", "pool", "port", "seed")
+_AT_MOST: Final = {
+    ("gateway", "port"): 65_535,
+    ("worker", "port"): 65_535,
+    ("index", "recall"): 1.0,
+    ("training", "learning_rate"): 1.0,
+}
 _CHOICES: Final = {
     ("encoder", "device"): ("auto", "cpu", "cuda"),
     ("encoder", "dtype"): ("auto", "bfloat16", "float32"),
@@ -54,6 +60,43 @@ class GatewaySettings(Section, frozen=True):
     max_items: int = 1_000  # of one request
     max_n: int = 100  # items of one list
     cors_origins: tuple[str, ...] = ()  # other sites whose pages may call this one; "*" for all
+
+
+class KafkaSettings(Section, frozen=True):
+    """Where the log is Kafka instead of a file; headwater worker, gateway, archive and trainer read it."""
+
+    bootstrap: str = ""  # brokers as host:port,host:port; without any the log is the embedded one
+    prefix: str = ""  # begins the name of every topic and group, for several shops on one cluster
+    replication: int = 1  # copies of each partition; 3 where there are three brokers
+    min_insync: int = 1  # copies that must have a record before it counts as written; 2 of 3
+    events_kept_s: float = 7 * DAY_S  # clickstream, feedback, decisions, labelled and identity
+    signals_kept_s: float = 1 * DAY_S  # item-signals
+    letters_kept_s: float = 30 * DAY_S  # dead-letter
+    max_record_bytes: int = 1_000_000  # a larger record of clickstream, feedback or items is refused
+    pack: int = 500  # events that the gateway puts into one record at most
+    send_s: float = 5.0  # without an acknowledgement for this long events go to the spool
+    spool: Path = Path("data/spool")  # the gateway's folder for events that Kafka cannot take now
+    spool_bytes: int = 256_000_000  # above this events are refused until Kafka is back
+
+
+class WorkerSettings(Section, frozen=True):
+    group: str = "worker"  # name that all workers of one shop share
+    version: int = 1  # raise it to begin anew from the topics, for example with other half-lives or partitions
+    instance: str = ""  # this worker's own name, kept over restarts, so that it comes back to its partitions at once
+    host: str = "127.0.0.1"  # address of the health page
+    port: int = 8078  # of the health page; 0 takes any that is free
+    session_s: float = 15.0  # silent for this long, a worker loses its partitions to the others
+    heartbeat_s: float = 3.0  # between two signs of life
+    commit_s: float = 1.0  # between two commits of what was consumed
+    batch: int = 1_000  # records taken at a time
+    stuck_s: float = 60.0  # with records to read and no commit for this long, the process ends itself
+    memory_bytes: int = 4_000_000_000  # with more than this resident, the process ends itself; 0 for no limit
+
+
+class ArchiveSettings(Section, frozen=True):
+    path: str = "data/archive"  # a folder, or a URL such as s3://bucket/folder
+    every_s: float = 60.0  # records wait no longer than this for their file
+    rows: int = 50_000  # of one file at most
 
 
 class ProfileSettings(Section, frozen=True):
@@ -160,6 +203,9 @@ class Settings(Section, frozen=True):
     shop: ShopSettings = ShopSettings()
     log: LogSettings = LogSettings()
     gateway: GatewaySettings = GatewaySettings()
+    kafka: KafkaSettings = KafkaSettings()
+    worker: WorkerSettings = WorkerSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     profile: ProfileSettings = ProfileSettings()
     popularity: PopularitySettings = PopularitySettings()
     neighbours: NeighbourSettings = NeighbourSettings()
