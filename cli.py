@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from core.bundle import Bundles
-from core.errors import BadInput, HeadwaterError, Missing
+from core.errors import BadInput, BadSettings, HeadwaterError, Missing
 from core.settings import Settings, load
 from progress import shown
 
@@ -64,7 +64,21 @@ def parser() -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"headwater {version()}")
     verbs = whole.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for add in (_up, _import, _train, _replay, _evaluate, _bundles, _dead_letters, _settings, _doctor, _demo):
+    for add in (
+        _up,
+        _import,
+        _train,
+        _replay,
+        _evaluate,
+        _bundles,
+        _dead_letters,
+        _settings,
+        _doctor,
+        _demo,
+        _topics,
+        _worker,
+        _dev,
+    ):
         add(verbs)
     return whole
 
@@ -95,9 +109,7 @@ def _up(verbs: Any) -> None:
 def up(asked: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
     settings = _at(load(asked.settings), asked.host, asked.port)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    for name in ("headwater", "uvicorn.access"):
-        logging.getLogger(name).setLevel(logging.INFO)
+    _log_to_stderr()
     from gateway.serving import Gateway
     from jobs.embedding import Embedder
 
@@ -421,6 +433,92 @@ def demo(asked: argparse.Namespace) -> int:
     if asked.check:
         return check(settings, Play(**wanted), now_ms)
     return show(settings, wanted, now_ms, asked.folder, fresh=asked.fresh)
+
+
+# ---------------------------------------------------------------------- Kafka
+def _topics(verbs: Any) -> None:
+    inner = verbs.add_parser("topics", help="make and check the topics on Kafka")
+    acts = inner.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _verb(acts, "create", create_topics, "make the topics that are missing; none is changed or deleted")
+    _verb(acts, "check", check_topics, "name every difference from what is wanted; 1 where there is one")
+    _verb(acts, "describe", describe_topics, "list the topics as they are")
+
+
+def create_topics(asked: argparse.Namespace) -> int:
+    """Make what is missing."""
+    from streams import topics
+
+    made = topics.create(load(asked.settings))
+    _tell([*(f"{one} made" for one in made), f"{len(made)} topics made"])
+    return 0
+
+
+def check_topics(asked: argparse.Namespace) -> int:
+    """A line for each difference."""
+    from streams import topics
+
+    found = topics.check(load(asked.settings))
+    _tell(found or ["all topics are as they must be"])
+    return int(bool(found))
+
+
+def describe_topics(asked: argparse.Namespace) -> int:
+    """A line for each topic."""
+    from streams import topics
+
+    _tell(_aligned(topics.describe(load(asked.settings))))
+    return 0
+
+
+def _worker(verbs: Any) -> None:
+    add = _verb(verbs, "worker", worker, "run the steps over Kafka, as one of any number of workers")
+    add("--instance", help="this worker's own name, kept over restarts (worker.instance)")
+    add("--port", type=_port, help="port of the health page, 0 for any that is free (worker.port)")
+
+
+def worker(asked: argparse.Namespace) -> int:
+    """Work until SIGINT or SIGTERM."""
+    settings = _on_kafka(load(asked.settings), "the worker")
+    given = {name: value for name, value in (("instance", asked.instance), ("port", asked.port)) if value is not None}
+    settings = msgspec.structs.replace(settings, worker=msgspec.structs.replace(settings.worker, **given))
+    _log_to_stderr()
+    from jobs.embedding import Embedder
+    from streams.worker import Worker
+
+    Worker(settings, Embedder.open(settings)).run()
+    return 0
+
+
+def _on_kafka(settings: Settings, what: str) -> Settings:
+    if not settings.kafka.bootstrap:
+        raise BadSettings(
+            f"{what} needs Kafka, and kafka.bootstrap is empty: set it to the brokers' host:port, "
+            "or use `headwater up`, which needs none"
+        )
+    return settings
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    for name in ("headwater", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def _dev(verbs: Any) -> None:
+    inner = verbs.add_parser("dev", help="what development needs beside headwater")
+    acts = inner.add_subparsers(title="verbs", metavar="VERB", required=True)
+    add = _verb(acts, "kafka", dev_kafka, "run Kafka on this machine until Ctrl-C; needs Java 17 and, once, Maven")
+    add("--port", type=_port, default=9092, help="of the first broker (9092)")
+    add("--brokers", type=int, choices=(1, 3), default=1, help="how many (1)")
+    add("--folder", type=Path, metavar="DIR", help="where its data stays; without one it is deleted at the end")
+
+
+def dev_kafka(asked: argparse.Namespace) -> int:
+    """Run brokers."""
+    from kafka_dev import run
+
+    run(asked.port, asked.brokers, asked.folder)
+    return 0
 
 
 # ---------------------------------------------------------------------- what verbs share

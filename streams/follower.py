@@ -15,14 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from core.catalogue import ItemChange
-from core.decision import Decision
 from core.errors import BadInput, Unavailable
-from core.events import Event
 from core.settings import Settings
-from streams.attribution import Served
 from streams.log import EmbeddedLog, Entry, New
-from streams.messages import Message, messages, of_output, unreadable
+from streams.messages import as_fed, messages, of_output, unreadable
 from streams.records import Place
 from streams.runner import Runner, Sink
 from streams.topology import SOURCES, build
@@ -115,15 +111,6 @@ class Follower:
         self._since, self._committed = 0, time.monotonic()
         for table in self.runner.tables.values():
             table.shrink(TABLES_KEPT)
-
-
-def as_fed(message: Message) -> Event | ItemChange | Served:
-    """A message as the steps read it: of a decision, what attribution needs."""
-    if isinstance(message, Decision):
-        shown = tuple([one.item_id for one in message.items])
-        return Served(message.recommendation_id, message.ts, message.shopper, shown)
-    assert isinstance(message, Event | ItemChange)
-    return message
 
 
 class _Claim:

@@ -12,6 +12,7 @@ from core.decision import Decision, Label
 from core.errors import BadInput
 from core.events import Event, decode, encode
 from core.ids import digest
+from streams.attribution import Served
 from streams.log import EmbeddedLog, Entry, New
 
 Message = Event | ItemChange | Decision | Label
@@ -100,6 +101,15 @@ def messages(entry: Entry) -> Sequence[Message | BadInput]:
         return (_labels.decode(entry.value),)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"cannot be read: {error}") from None
+
+
+def as_fed(message: Message) -> Event | ItemChange | Served:
+    """A message as the steps read it: of a decision, what attribution needs."""
+    if isinstance(message, Decision):
+        shown = tuple([one.item_id for one in message.items])
+        return Served(message.recommendation_id, message.ts, message.shopper, shown)
+    assert isinstance(message, Event | ItemChange)
+    return message
 
 
 def _text(key: bytes) -> str:

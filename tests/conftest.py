@@ -1,4 +1,4 @@
-"""Which tests run: what is off unless asked for, and what needs a browser."""
+"""Which tests run: what is off unless asked for, and what needs a browser or a broker."""
 
 import os
 import shutil
@@ -12,9 +12,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 from hypothesis import settings
 
-ON_REQUEST = ("slow", "kafka", "gpu")
+import kafka_dev
+
+ON_REQUEST = ("slow", "gpu")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER_REQUIRED = os.environ.get("HEADWATER_TEST_BROWSER") == "required"
+KAFKA = os.environ.get("HEADWATER_TEST_KAFKA", "")
+REQUIRED = {"browser": os.environ.get("HEADWATER_TEST_BROWSER") == "required", "kafka": KAFKA == "required"}
 
 settings.register_profile("headwater", deadline=None)  # a busy machine is no failure
 settings.load_profile("headwater")
@@ -32,8 +35,19 @@ def chromium() -> str:
     return path
 
 
+def no_kafka(markexpr: str) -> str | None:
+    """Why tests with a broker do not run; None where they do."""
+    if KAFKA not in ("1", "required") and "kafka" not in markexpr:
+        return "kafka tests run when asked for: pytest -m kafka, or HEADWATER_TEST_KAFKA=1"
+    reason = kafka_dev.why_not()
+    return f"no broker: {reason}" if reason else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     browser = installed_browser()
+    for item in [one for one in items if one.get_closest_marker("kafka")]:
+        if (reason := no_kafka(config.option.markexpr)) is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
     for item in items:
         for name in ON_REQUEST:
             if item.get_closest_marker(name) and name not in config.option.markexpr:
@@ -47,7 +61,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if BROWSER_REQUIRED and report.skipped and item.get_closest_marker("browser"):
-        report.outcome = "failed"
-        report.longrepr = f"HEADWATER_TEST_BROWSER=required, but the test was skipped: {report.longreprtext}"
+    for name, required in REQUIRED.items():
+        if required and report.skipped and item.get_closest_marker(name):
+            report.outcome = "failed"
+            report.longrepr = f"HEADWATER_TEST_{name.upper()}=required, but the test was skipped: {report.longreprtext}"
     return report

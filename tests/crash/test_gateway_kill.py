@@ -19,7 +19,7 @@ from core.errors import BadInput, Unavailable
 from core.events import Event
 from core.settings import LogSettings, Settings
 from gateway.client import Client
-from streams.follower import as_fed
+from streams.messages import as_fed
 from streams.log import EmbeddedLog, New
 from streams.messages import messages, of_output
 from streams.runner import Runner

@@ -1,0 +1,183 @@
+"""Faust, as we use it: the app's settings, tables that recover by version, a consumer that does not dawdle.
+
+The only module that knows Faust.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+import faust
+from faust.stores.memory import Store
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from core.settings import Settings
+from streams import topics
+from streams.kept import version_of
+
+BUFFER: Final = 512  # records of an agent's own queue; a packed one may be large
+FETCH_WAIT_MS: Final = 50  # of a request for records where there are none
+LEAVE_S: Final = 5.0
+
+
+class Shelf(Store[bytes, bytes]):
+    """A table's values by partition. From its changelog the value that has taken in most wins.
+
+    The last one written need not be that: a worker that was stopped for long and woke up may
+    have written after the partition's new owner.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.values_of: dict[int, dict[bytes, bytes]] = defaultdict(dict)
+
+    def apply_changelog_batch(self, batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
+        """Take in what recovery read."""
+        for event in batch:
+            message = event.message
+            held = self.values_of[message.partition]
+            known = held.get(message.key)
+            if known is None or version_of(message.value) >= version_of(known):
+                held[message.key] = message.value
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """What is not ours any more is forgotten, and what has become ours is read from its beginning."""
+        for tp in revoked | newly_assigned:
+            if tp.topic == self.table.changelog_topic.get_topic_name():
+                self.values_of.pop(tp.partition, None)
+
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
+        """Nothing is left to do: partitions that went were dropped when they went."""
+
+
+class Table(faust.Table[bytes, bytes]):
+    """A Faust table over a `Shelf`. Faust recovers it; the worker writes shelf and changelog itself."""
+
+    def _new_store(self) -> Shelf:
+        return Shelf("memory://", self.app, self, table_name=self.name, loop=self.loop)
+
+
+class _Thread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer, which lets a broker hold a request for a second and a half.
+
+    For so long a partition that had been read to its end would be left out.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+
+class _Consumer(driver.Consumer):
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _Transport(driver.Transport):
+    Consumer = _Consumer
+
+
+class _Process(faust.Worker):
+    """Faust's process with our own way to stop: its own may hang."""
+
+    stop_on_signal: Callable[[], object]
+
+    def install_signal_handlers(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.loop.add_signal_handler(number, self.stop_on_signal)
+
+
+def run(app: Any, stop: Callable[[], object]) -> None:
+    """Run the app in this process; `stop` is called in its loop on SIGINT and SIGTERM.
+
+    Raises:
+        SystemExit: when the app ends by itself.
+    """
+    process = _Process(app, quiet=True, override_logging=False, redirect_stdouts=False)
+    process.stop_on_signal = stop
+    process.execute_from_commandline()
+
+
+async def leave(app: Any) -> None:
+    """Commit what was acknowledged and, where the group should not wait for this worker's return, leave it."""
+    await asyncio.wait_for(app.consumer.commit(), LEAVE_S)
+    if app.conf.consumer_group_instance_id is None:
+        thread = app.consumer._thread
+        await asyncio.wait_for(thread.call_thread(thread._consumer._coordinator._maybe_leave_group), LEAVE_S)
+
+
+def listen(app: Any, settings: Settings, topic: str, hear: Callable[[Any], Awaitable[None]]) -> None:
+    """An agent that hands on each record of a topic; whoever hears it acknowledges it."""
+    name = topics.full(settings, topic)
+    channel = app.topic(
+        name,
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        partitions=settings.log.partitions,
+        allow_empty=True,  # a null is a removal
+    )
+
+    async def agent(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await hear(event)
+
+    app.agent(channel, name=topic, concurrency=1)(agent)
+
+
+def table(app: Any, name: str, settings: Settings) -> Table:
+    """A table of the app, known to Faust."""
+    made = Table(app, name=name, key_type=bytes, value_type=bytes, partitions=settings.log.partitions)
+    app.tables.add(made)
+    return made
+
+
+def app_of(settings: Settings) -> Any:
+    """The Faust app: each value that is not a setting of ours is one that was found to matter."""
+    worker, kafka = settings.worker, settings.kafka
+    app = faust.App(
+        topics.group(settings, worker.group),
+        version=worker.version,
+        broker=[f"kafka://{one.strip()}" for one in kafka.bootstrap.split(",")],
+        store="memory://",
+        autodiscover=False,
+        key_serializer="raw",
+        value_serializer="raw",
+        topic_partitions=settings.log.partitions,
+        topic_replication_factor=kafka.replication,
+        topic_allow_declare=False,  # `headwater topics create` does, with retention and compaction
+        topic_disable_leader=True,
+        table_standby_replicas=0,  # of no use in memory
+        broker_commit_interval=worker.commit_s,
+        broker_commit_every=2_000,
+        broker_max_poll_records=500,
+        broker_max_poll_interval=86_400.0,  # an idle worker would be put out of the group
+        broker_session_timeout=worker.session_s,
+        broker_heartbeat_interval=worker.heartbeat_s,
+        broker_rebalance_timeout=max(60.0, worker.session_s),
+        broker_request_timeout=max(90.0, worker.session_s),  # must not be below the session
+        consumer_group_instance_id=f"{topics.group(settings, worker.group)}-{worker.instance}"
+        if worker.instance
+        else None,
+        consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=30_000,
+        consumer_max_fetch_size=1 << 20,
+        producer_acks=-1,
+        stream_buffer_maxsize=BUFFER,
+        stream_wait_empty=False,  # would hang at the end; the guard makes it safe
+        stream_recovery_delay=0.0,
+        stream_processing_timeout=max(120.0, worker.stuck_s),
+        web_enabled=False,
+    )
+    app.transport = _Transport(app.conf.broker_consumer[0], app)
+    app.transport.url = app.conf.broker_consumer
+    return app

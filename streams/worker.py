@@ -1,0 +1,335 @@
+"""The worker: walks the topology over Kafka.
+
+Faust keeps the group, hands out partitions, keeps what is committed and brings the tables back
+from their changelogs. One agent a topic puts what it reads into one line; a single task takes
+batches from it through the steps (streams/batch.py) and sends what comes of them: outputs
+first, then states with what is published of them, then the acknowledgement to Faust. In memory
+a state moves last, so that a batch given up half way leaves no trace here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from core.settings import Settings
+from streams import faust_app, health, topics
+from streams.batch import Batch, Record, Write
+from streams.faust_app import Shelf
+from streams.kept import Cache
+from streams.log import Entry
+from streams.sender import Sender
+from streams.topology import build
+from streams.vectoriser import Embed, Vectoriser
+from streams.watch import Seen, Watchdog, clock, finish, paused, resident_bytes
+
+log = logging.getLogger("headwater")
+
+CACHED: Final = 50_000  # decoded states
+LINE: Final = 2_000  # records read and not yet worked on
+TURN: Final = 100  # records worked on before the loop may do something else
+TICK_S: Final = 0.5
+ASK_S: Final = 5.0  # the brokers have so long to say how far their logs go
+STOP_S: Final = 10.0  # for the batch at hand
+
+
+class Worker:
+    """One worker process.
+
+    Args:
+        settings: of the shop; `kafka.bootstrap` names the brokers.
+        embed: the encoder, or None without a text channel.
+    """
+
+    def __init__(self, settings: Settings, embed: Embed | None) -> None:
+        self._settings = settings
+        self._stages = build(settings)
+        self.app = faust_app.app_of(settings)
+        names = [stage.name for stage in self._stages] + [topics.VECTOR_TABLE]
+        self._tables = {name: faust_app.table(self.app, name, settings) for name in names}
+        self._cache = Cache(self, CACHED)
+        self._sender = Sender(settings)
+        self._line = _Line(LINE)
+        self._vectoriser = Vectoriser(embed, self._vectored, self._store) if embed is not None else None
+        self._changelogs = {name: topics.changelog(settings, name) for name in names}
+        self._short = {topics.full(settings, topic): topic for stage in self._stages for topic in stage.reads}
+        for topic in sorted(self._short.values()):
+            faust_app.listen(self.app, settings, topic, self._line.put)
+        self._seen = Seen(clock())
+        self._stopping, self._idle = False, asyncio.Event()
+        self._figures = {"events": 0, "refused": 0, "repeated": 0, "batches": 0, "given_up": 0}
+        self._connect()
+
+    def run(self) -> None:
+        """Work until SIGINT or SIGTERM, then end the process.
+
+        Raises:
+            SystemExit: always; 0 after a signal.
+        """
+        worker = self._settings.worker
+        page = health.serve(worker.host, worker.port, self.describe)
+        watchdog = Watchdog(worker, lambda: self._seen)
+        watchdog.start()
+        log.info("worker=%s health page on port %d", worker.instance or "unnamed", page.port)
+        try:
+            faust_app.run(self.app, self.stop)
+        finally:
+            watchdog.stop()
+            page.close()
+
+    def stop(self) -> None:
+        """Finish the batch at hand, commit, and end the process; called in the app's loop."""
+        if not self._stopping:
+            self._stopping = True
+            self._leaving = asyncio.ensure_future(self._leave())
+
+    async def _leave(self) -> None:
+        try:
+            await asyncio.wait_for(self._idle.wait(), STOP_S)
+            await faust_app.leave(self.app)
+        except Exception as error:  # what is not committed will be read again
+            log.warning("worker did not end tidily: %r", error)
+        log.info("worker ends: it was asked to")
+        logging.shutdown()
+        os._exit(0)
+
+    # ------------------------------------------------------------------ tables
+    def get(self, stage: str, partition: int, key: bytes) -> bytes | None:
+        """A stored value, for the steps' states."""
+        found: bytes | None = self._shelf(stage).values_of[partition].get(key)
+        return found
+
+    def _vectored(self, partition: int, key: bytes) -> bytes | None:
+        return self.get(topics.VECTOR_TABLE, partition, key)
+
+    def _shelf(self, name: str) -> Shelf:
+        shelf = self._tables[name].data
+        assert isinstance(shelf, Shelf)
+        return shelf
+
+    async def _store(self, writes: Sequence[Write]) -> bool:
+        """Send values and what is published of them; move them in memory once all that is acknowledged."""
+        still = self._owner()
+        if not await self._sender.send((record for one in writes for record in self._of(one)), still) or not still():
+            return False
+        for one in writes:
+            self._shelf(one.table).values_of[one.partition][one.key.encode()] = one.stored
+            if one.kept is not None:
+                self._cache.put(one.table, one.partition, one.key, one.kept)
+        return True
+
+    def _of(self, write: Write) -> Iterator[Record]:
+        """The changelog's record, and what is published."""
+        yield Record(self._changelogs[write.table], write.partition, write.key.encode(), write.stored)
+        if write.published is not None:
+            yield self._named(write.published)
+
+    def _named(self, record: Record) -> Record:
+        return record._replace(topic=topics.full(self._settings, record.topic))
+
+    def _owner(self) -> Callable[[], bool]:
+        """Whether the partitions are still as they are now, as far as this process can know."""
+        generation = self.app.consumer_generation_id
+
+        def still() -> bool:
+            awake = not paused(self._seen.at, clock(), self._settings.worker)
+            same: bool = generation == self.app.consumer_generation_id and not self.app.rebalancing
+            return awake and same
+
+        return still
+
+    # ------------------------------------------------------------------ from Faust
+    def _connect(self) -> None:
+        """Hang our tasks and ears into the app."""
+        app, vectoriser = self.app, self._vectoriser
+
+        async def work() -> None:
+            await self._work()
+
+        async def tick() -> None:
+            await self._tick()
+
+        async def vectors() -> None:
+            if vectoriser is not None:
+                await vectoriser.work(lambda: bool(app.should_stop))
+
+        async def revoked(*_: Any, **__: Any) -> None:
+            self._line.clear()
+            self._cache.clear()
+            if vectoriser is not None:
+                vectoriser.forget()
+
+        async def recovered(*_: Any, **__: Any) -> None:
+            self._cache.clear()
+            if vectoriser is not None:
+                self._note_all(vectoriser)
+
+        for task in (work, tick, vectors):
+            app.task(task)
+        self._ears = revoked, recovered  # signals hold their receivers weakly
+        app.on_partitions_revoked.connect(revoked)
+        app.on_rebalance_complete.connect(recovered)
+
+    def _note_all(self, vectoriser: Vectoriser) -> None:
+        """Items whose text has no vector yet, of all partitions that are ours."""
+        catalogue = next(stage for stage in self._stages if stage.name == "catalogue")
+        for partition, held in self._shelf("catalogue").values_of.items():
+            for key in held:
+                item = self._cache.get(catalogue, partition, key.decode()).state.item
+                vectoriser.note(partition, key.decode(), item)
+
+    # ------------------------------------------------------------------ work
+    async def _work(self) -> None:
+        await self._sender.start()
+        try:
+            while not self._stopping:
+                events = await self._line.take(self._settings.worker.batch)
+                if events:
+                    await self._batch(events)
+        except Exception as error:
+            log.exception("the work failed")
+            finish(f"its work failed: {error!r}")
+        finally:
+            await self._sender.stop()
+            self._idle.set()
+
+    async def _batch(self, events: Sequence[Any]) -> None:
+        """Take records through the steps, send what comes of them, and acknowledge."""
+        still = self._owner()
+        batch, done = await self._walk(events)
+        sent = await self._sender.send(map(self._named, batch.records()), still)
+        writes = list(batch.writes())
+        if not sent or not still() or not await self._store(writes):
+            self._figures["given_up"] += 1
+            return
+        for event in done:
+            event.ack()
+        if self._vectoriser is not None:
+            for one in writes:
+                if one.table == "catalogue" and one.kept is not None:
+                    self._vectoriser.note(one.partition, one.key, one.kept.state.item)
+        for name, more in (("events", batch.events), ("refused", batch.refused), ("repeated", batch.repeated)):
+            self._figures[name] += more
+        self._figures["batches"] += 1
+
+    async def _walk(self, events: Sequence[Any]) -> tuple[Batch, list[Any]]:
+        """A batch of the first of these records, and which they are; the others go back into the line."""
+        generation, most = self.app.consumer_generation_id, self._settings.worker.batch
+        batch = Batch(self._stages, self._cache, self._settings.log.partitions, self._settings.kafka.max_record_bytes)
+        done: list[Any] = []
+        for place, event in enumerate(events):
+            if event.message.generation_id == generation:
+                batch.take(self._entry(event.message))
+                done.append(event)
+            if batch.messages >= most:
+                self._line.put_back(events[place + 1 :])
+                break
+            if place % TURN == TURN - 1:
+                await asyncio.sleep(0)
+        return batch, done
+
+    def _entry(self, message: Any) -> Entry:
+        topic = self._short[message.topic]
+        return Entry(
+            topic, message.partition, message.offset, message.key or b"", message.value,
+            round(message.timestamp * 1000),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ how it stands
+    async def _tick(self) -> None:
+        asked: asyncio.Task[Seen] | None = None
+        while not self.app.should_stop:
+            if asked is None or asked.done():
+                if asked is not None:
+                    self._seen = asked.result()
+                asked = asyncio.ensure_future(self._look())
+            self._seen = self._seen._replace(at=clock())
+            await asyncio.sleep(TICK_S)
+
+    async def _look(self) -> Seen:
+        """How far the brokers' logs go, against what is committed."""
+        app, consumer = self.app, self.app.consumer
+        recovery = app.tables.recovery
+        recovering = bool(app.rebalancing or recovery.in_recovery or not app.tables.actives_ready)
+        remaining = recovery.active_remaining_total() if recovering else 0
+        seen = self._seen._replace(recovering=recovering, remaining=remaining)
+        try:
+            ours = [tp for tp in consumer.assignment() if tp.topic in self._short]
+            ends, begins = (
+                await asyncio.wait_for(
+                    asyncio.gather(consumer.highwaters(*ours), consumer.earliest_offsets(*ours)), ASK_S
+                )
+                if ours
+                else ({}, {})
+            )
+        except Exception as error:  # of many kinds: a broker that is away, a consumer that is not there yet
+            log.debug("brokers do not answer: %r", error)
+            return seen._replace(reachable=False)
+        committed = {tp: max(consumer._committed_offset.get(tp) or 0, begins.get(tp) or 0) for tp in ours}
+        lag = sum(max(0, (ends.get(tp) or 0) - committed[tp]) for tp in ours)
+        return seen._replace(reachable=True, lag=lag, committed=sum(committed.values()))
+
+    def describe(self) -> tuple[bool, Mapping[str, Any]]:
+        """Whether it is well, and its figures, for the health page."""
+        seen, now = self._seen, clock()
+        well = now - seen.at < self._settings.worker.session_s and seen.reachable and not seen.recovering
+        return well, {
+            **self._figures,
+            "recovering": seen.recovering,
+            "recovery_remaining": seen.remaining,
+            "brokers_reachable": seen.reachable,
+            "lag_records": seen.lag,
+            "loop_age_s": round(now - seen.at, 3),
+            "line_records": len(self._line),
+            "vectors_waiting": self._vectoriser.waiting if self._vectoriser else 0,
+            "vectors_encoded": self._vectoriser.encoded if self._vectoriser else 0,
+            "partitions": sorted(self._shelf("profile").values_of),
+            "resident_bytes": resident_bytes(),
+        }
+
+
+class _Line:
+    """Records on their way from the agents to the work; full, it makes the agents wait."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._events: deque[Any] = deque()
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._room.set()
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    async def put(self, event: Any) -> None:
+        await self._room.wait()
+        self._events.append(event)
+        self._news.set()
+        if len(self._events) >= self._most:
+            self._room.clear()
+
+    async def take(self, most: int) -> list[Any]:
+        """Up to so many; none after a second of waiting."""
+        if not self._events:
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), 1.0)
+            except TimeoutError:
+                return []
+        events = [self._events.popleft() for _ in range(min(most, len(self._events)))]
+        self._make_room()
+        return events
+
+    def put_back(self, events: Sequence[Any]) -> None:
+        self._events.extendleft(reversed(events))
+
+    def clear(self) -> None:
+        self._events.clear()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if len(self._events) < self._most:
+            self._room.set()
