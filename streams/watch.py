@@ -32,6 +32,7 @@ class Seen(NamedTuple):
     remaining: int = 0  # changelog records still to read
     lag: int = 0  # records that are not committed
     committed: int = 0  # sum of the committed offsets
+    failed: str = ""  # why the app has crashed
 
 
 def clock() -> float:
@@ -49,6 +50,8 @@ class Judge:
 
     def verdict(self, seen: Seen, now: float, resident: int) -> str | None:
         """The reason, or None."""
+        if seen.failed:
+            return seen.failed
         last, self._last = self._last, seen
         same = last is not None and (last.committed, last.remaining, last.recovering) == (
             seen.committed,

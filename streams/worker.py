@@ -72,7 +72,7 @@ class Worker:
         """
         worker = self._settings.worker
         page = health.serve(worker.host, worker.port, self.describe)
-        watchdog = Watchdog(worker, lambda: self._seen)
+        watchdog = Watchdog(worker, self._stands)
         watchdog.start()
         log.info("worker=%s health page on port %d", worker.instance or "unnamed", page.port)
         try:
@@ -80,6 +80,11 @@ class Worker:
         finally:
             watchdog.stop()
             page.close()
+
+    def _stands(self) -> Seen:
+        """For the watchdog, in its thread."""
+        reason = self.app.crash_reason if self.app.crashed else None
+        return self._seen._replace(failed=f"Faust crashed: {reason!r}") if reason else self._seen
 
     def stop(self) -> None:
         """Finish the batch at hand, commit, and end the process; called in the app's loop."""
