@@ -24,7 +24,7 @@ ifeq ($(DATA),complete-journey)
 endif
 	$(BIN)/headwater demo $(if $(DATA),--data $(DATA)) $(ARGS)
 
-test: setup  ## run the tests and say which were skipped and why (ARGS="-k bundle")
+test: setup  ## run the tests and say which were skipped and why (ARGS="-k bundle"; HEADWATER_TEST_KAFKA=1)
 	$(BIN)/pytest -rs $(ARGS)
 
 lint: setup  ## check style, types and the direction of imports
@@ -68,6 +68,6 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	@if $(BIN)/python -m pip show -q faiss-$(OTHER_FAISS) 2>/dev/null; then \
 		$(BIN)/python -m pip uninstall -y faiss-$(OTHER_FAISS); \
 	fi
-	$(BIN)/python -m pip install -c constraints.txt -e '.[$(FAISS),test]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[$(FAISS),kafka,test]'
 	@rm -f $(VENV)/.installed-*
 	@touch $@

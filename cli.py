@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from core.bundle import Bundles
-from core.errors import BadInput, BadSettings, HeadwaterError, Missing
+from core.errors import BadInput, BadSettings, HeadwaterError
 from core.settings import Settings, load
 from progress import shown
 
@@ -77,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
         _demo,
         _topics,
         _worker,
+        _gateway,
+        _archive,
+        _trainer,
         _dev,
     ):
         add(verbs)
@@ -109,15 +112,21 @@ def _up(verbs: Any) -> None:
 def up(asked: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
     settings = _at(load(asked.settings), asked.host, asked.port)
+    if settings.kafka.bootstrap:
+        raise BadSettings("kafka.bootstrap is set: on Kafka run headwater gateway, worker, archive and trainer instead")
     _log_to_stderr()
     from gateway.serving import Gateway
     from jobs.embedding import Embedder
 
-    named = ["--settings", str(asked.settings)] if asked.settings else []
-    train = [] if asked.no_training else [sys.executable, str(HERE), "train", "ranker", *named]
+    train = [] if asked.no_training else _train_command(asked)
     gateway = Gateway(settings, Embedder.open(settings), now_ms, train=train, access_log=asked.access_log)
     gateway.run(lambda: print(_places(settings, gateway.url), flush=True), signals=True)
     return 0
+
+
+def _train_command(asked: argparse.Namespace) -> list[str]:
+    named = ["--settings", str(asked.settings)] if asked.settings else []
+    return [sys.executable, str(HERE), "train", "ranker", *named]
 
 
 def _at(settings: Settings, host: str | None, port: int | None) -> Settings:
@@ -127,8 +136,9 @@ def _at(settings: Settings, host: str | None, port: int | None) -> Settings:
 
 
 def _places(settings: Settings, url: str) -> str:
+    log = f"Kafka at {settings.kafka.bootstrap}" if settings.kafka.bootstrap else settings.log.path
     return (
-        f"headwater {version()} serves {settings.shop.name!r} from {settings.log.path}\n"
+        f"headwater {version()} serves {settings.shop.name!r} from {log}\n"
         f"  shop   {url}/shop\n  docs   {url}/docs\n  admin  {url}/admin\n"
         "Ctrl-C stops it; what was accepted is on the disk."
     )
@@ -213,16 +223,18 @@ def _train(verbs: Any) -> None:
     add = _verb(verbs, "train", train, "train a ranker from the log, and promote it if it is better")
     add("what", choices=("ranker",))
     add("--force", action="store_true", help="promote it whatever the comparison says")
+    add("--archive", default="", metavar="PATH", help="a folder or URL to learn from, instead of the log in use")
 
 
 def train(asked: argparse.Namespace) -> int:
     """Train, and say what came of it."""
     from jobs.embedding import Embedder
     from jobs.train import run
+    from jobs.trainer import alone
 
     settings = load(asked.settings)
-    with shown() as progress:
-        outcome = run(settings, Embedder.open(settings), now_ms(), progress, force=asked.force)
+    with alone(settings), shown() as progress:
+        outcome = run(settings, Embedder.open(settings), now_ms(), progress, force=asked.force, archive=asked.archive)
     made = outcome.manifest.id if outcome.manifest else "no bundle"
     _tell([f"{made}, {'promoted' if outcome.promoted else 'not promoted'}; {outcome.lessons:,} lists; {outcome.why}"])
     return 0
@@ -355,24 +367,30 @@ def _dead_letters(verbs: Any) -> None:
     acts = inner.add_subparsers(title="verbs", metavar="VERB", required=True)
     add = _verb(acts, "list", list_letters, "list what was refused, newest first")
     add("--limit", type=int, default=20, metavar="N", help="at most so many (20)")
+    add = _verb(acts, "replay", replay_letters, "try again what was refused, and append what is good now")
+    add("--match", default="", metavar="TEXT", help="only letters with this in their reason or origin")
 
 
 def list_letters(asked: argparse.Namespace) -> int:
     """Two lines for each letter: why, and what."""
-    from streams.log import EmbeddedLog
-    from streams.messages import letters
+    from streams.letters import newest
 
-    settings = load(asked.settings)
-    if not settings.log.path.exists():
-        raise Missing(f"no log at {settings.log.path}: headwater up or import makes one")
-    opened = EmbeddedLog.open(settings.log)
-    try:
-        found = letters(opened, asked.limit)
-    finally:
-        opened.close()
+    found = newest(load(asked.settings), asked.limit)
     _tell(_written(one) for one in found)
     _tell([] if found else ["no dead letters"])
     return 0
+
+
+def replay_letters(asked: argparse.Namespace) -> int:
+    """A line for each letter; 1 where one is still refused."""
+    from streams.letters import replay
+
+    outcomes = replay(load(asked.settings), now_ms(), asked.match)
+    for one in outcomes:
+        print(f"{one.letter.origin}  {one.reason or f'{one.records} records appended'}")
+    refused = sum(bool(one.reason) for one in outcomes)
+    _tell([f"{len(outcomes) - refused} letters replayed, {refused} still refused"])
+    return int(refused > 0)
 
 
 def _written(letter: Letter) -> str:
@@ -486,6 +504,70 @@ def worker(asked: argparse.Namespace) -> int:
     from streams.worker import Worker
 
     Worker(settings, Embedder.open(settings)).run()
+    return 0
+
+
+def _gateway(verbs: Any) -> None:
+    add = _verb(verbs, "gateway", gateway, "serve the interface and pages on Kafka, as one of any number of gateways")
+    add("--host", help="address to listen on (gateway.host)")
+    add("--port", type=_port, help="port to listen on, 0 for any that is free (gateway.port)")
+    add("--access-log", action="store_true", help="log a line for each call")
+
+
+def gateway(asked: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM."""
+    settings = _on_kafka(_at(load(asked.settings), asked.host, asked.port), "the gateway")
+    _log_to_stderr()
+    from gateway.serving import gateway_on_kafka
+    from jobs.embedding import Embedder
+
+    serving = gateway_on_kafka(settings, Embedder.open(settings), now_ms, access_log=asked.access_log)
+    serving.run(lambda: print(_places(settings, serving.url), flush=True), signals=True)
+    return 0
+
+
+def _archive(verbs: Any) -> None:
+    add = _verb(verbs, "archive", archive, "write what passes over Kafka to Parquet files, or a stream from them")
+    add("--host", help="address of the health page (archive.host)")
+    add("--port", type=_port, help="port of the health page, 0 for any that is free (archive.port)")
+    add("--export", type=Path, metavar="OUT.jsonl", help="write a recorded stream from the archive instead, and end")
+    add("--archive", default="", metavar="PATH", help="with --export: another folder or URL (archive.path)")
+    add("--since", type=_time, default=0, metavar="ISO", help="with --export: events from this time on")
+    add("--queries", action="store_true", help="with --export: a query for each served list too")
+
+
+def archive(asked: argparse.Namespace) -> int:
+    """Archive until SIGINT or SIGTERM, or export."""
+    settings = load(asked.settings)
+    if asked.export is not None:
+        from jobs.recordings import export
+
+        counts = export(settings, asked.export, archive=asked.archive, since_ms=asked.since, queries=asked.queries)
+        _tell([f"{asked.export}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items())])
+        return 0
+    settings = _on_kafka(settings, "the archive")
+    _log_to_stderr()
+    from jobs.archiver import run
+
+    run(settings, lambda port: print(f"archiving; health page on port {port}", flush=True), host=asked.host,
+        port=asked.port)  # fmt: skip
+    return 0
+
+
+def _trainer(verbs: Any) -> None:
+    add = _verb(verbs, "trainer", trainer, "train from the archive whenever it is due")
+    add("--host", help="address of the health page (training.host)")
+    add("--port", type=_port, help="port of the health page, 0 for any that is free (training.port)")
+
+
+def trainer(asked: argparse.Namespace) -> int:
+    """Train now and then until SIGINT or SIGTERM."""
+    settings = load(asked.settings)
+    _log_to_stderr()
+    from jobs.trainer import run
+
+    run(settings, _train_command(asked), now_ms, lambda port: print(f"health page on port {port}", flush=True),
+        host=asked.host, port=asked.port)  # fmt: skip
     return 0
 
 

@@ -20,7 +20,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final, Self
@@ -31,7 +32,6 @@ POM: Final = Path(__file__).resolve().parent / "tests" / "kafka" / "pom.xml"
 VERSION: Final = "4.3.1"  # as in the POM
 JAVA: Final = 17
 HOST: Final = "127.0.0.1"
-DATA: Final = Path("data/kafka")
 READY_TOPIC: Final = "dev-ready"
 READY_S: Final = 90.0  # a broker that was killed reads its log first
 FETCH_S: Final = 600.0
@@ -105,8 +105,8 @@ def libraries() -> Path:
     return Path(caches) / "headwater" / f"kafka-{VERSION}"
 
 
-def serve(port: int = 9092, brokers: int = 1, folder: Path = DATA) -> int:
-    """Run brokers until SIGINT or SIGTERM: what `headwater dev kafka` does.
+def run(port: int, brokers: int, folder: Path | None) -> None:
+    """Run brokers until SIGINT or SIGTERM: what `headwater dev kafka` does. Without a folder its data is deleted then.
 
     Raises:
         Missing: Java, Maven or Kafka itself is not there.
@@ -116,18 +116,17 @@ def serve(port: int = 9092, brokers: int = 1, folder: Path = DATA) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
     with Kafka(folder, brokers=brokers, port=port) as kafka:
-        print(_told(kafka, folder), flush=True)
+        print(_told(kafka), flush=True)
         while not over.wait(1.0):
             if ended := set(kafka.nodes) - set(kafka.alive()):
                 node = min(ended)
                 raise Unavailable(f"broker {node} ended: {_end(kafka.log(node).read_text(errors='replace'))}")
-    return 0
 
 
-def _told(kafka: Kafka, folder: Path) -> str:
+def _told(kafka: Kafka) -> str:
     copies = "" if len(kafka.nodes) == 1 else "\n    replication = 3\n    min_insync = 2"
     return (
-        f"Kafka {VERSION} answers at {kafka.bootstrap}; its data and logs lie in {folder}\n"
+        f"Kafka {VERSION} answers at {kafka.bootstrap}; its data and logs lie in {kafka.log(1).parent}\n"
         f'for headwater.toml:\n    [kafka]\n    bootstrap = "{kafka.bootstrap}"{copies}\n'
         "then: headwater topics create. Ctrl-C stops it."
     )
@@ -154,6 +153,7 @@ class Kafka:
         )
         self._controllers = dict(zip(self.nodes, taken[brokers:], strict=True))
         self._running: dict[int, _Process] = {}
+        self._classes: tuple[str, ...] = ()  # the option that has Java read or write its archive of loaded classes
 
     @property
     def bootstrap(self) -> str:
@@ -190,6 +190,7 @@ class Kafka:
             raise Missing(reason)
         fetch()
         self._check_folder()
+        self._classes = self._classes or (f"-XX:SharedArchiveFile={archive()}",)
         for node in nodes or self.nodes:
             if node not in self._running:
                 if _listens(self.ports[node]):
@@ -271,12 +272,12 @@ class Kafka:
         name = hashlib.sha256(str(self._folder).encode()).digest()[:16]
         cluster = "A" + base64.urlsafe_b64encode(name).decode()[1:22]  # a leading - would be read as an option
         tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties), "--ignore-formatted"]
-        done = subprocess.run([*_java(128), *tool], capture_output=True, text=True, check=False)
+        done = subprocess.run([*_java(128), *self._classes, *tool], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Unavailable(f"Kafka's data folder could not be made: {_end(done.stdout + done.stderr)}")
 
     def _command(self, node: int) -> list[str]:
-        return [*_java(HEAP_MB[len(self.nodes)]), "kafka.Kafka", str(self._properties(node))]
+        return [*_java(HEAP_MB[len(self.nodes)]), *self._classes, "kafka.Kafka", str(self._properties(node))]
 
     # ------------------------------------------------------------------ readiness
     def _wait(self) -> None:
@@ -393,12 +394,48 @@ def fetch() -> Path:
     folder = libraries()
     if _fetched(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _one_process():
         if not _fetched(folder):
             _copy_dependencies(folder)
     return folder
+
+
+def archive() -> Path:
+    """Kafka's classes as this Java loads them, which halves the time to start; the first call takes some seconds.
+
+    Where it could not be written, or no longer fits, Java goes on without.
+    """
+    folder = libraries()  # the file lies beside it: one more file within may change the order of the jars
+    path = folder.with_name(f"{folder.name}-java-{_java_named()}.jsa")
+    if not path.exists():
+        with _one_process():
+            if not path.exists():
+                _write_archive(path)
+    return path
+
+
+def _write_archive(path: Path) -> None:
+    beside = path.with_suffix(f".{os.getpid()}")
+    broker = Kafka()
+    try:
+        broker._format(1)  # what this loads is not what a broker loads
+        broker._classes = (f"-XX:ArchiveClassesAtExit={beside}",)
+        broker.start().terminate()
+        if beside.exists():
+            beside.rename(path)
+    finally:
+        broker.stop()
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """Others wait until this one has fetched or written what all share."""
+    folder = libraries()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _copy_dependencies(folder: Path) -> None:
@@ -431,11 +468,18 @@ def _java(heap_mb: int) -> list[str]:
 
 
 @cache
-def _java_version() -> int | None:
+def _java_named() -> str:
+    """Java's version as it names it, such as 17.0.15; nothing where there is no Java."""
     if shutil.which("java") is None:
-        return None
+        return ""
     told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(?:1\.)?(\d+)', told)
+    found = re.search(r'version "([^"]+)"', told)
+    return found[1] if found else ""
+
+
+def _java_version() -> int | None:
+    """The number that counts: 17 of 17.0.15, 8 of 1.8.0."""
+    found = re.match(r"(?:1\.)?(\d+)", _java_named())
     return int(found[1]) if found else None
 
 

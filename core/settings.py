@@ -20,10 +20,12 @@ from core.errors import BadSettings
 DAY_S: Final = 86_400.0
 PREFIX: Final = "HEADWATER_"
 # none, no limit, none, any free port, a seed as good as another
-_MAY_BE_0: Final = ("description_words", "memory_bytes", "pool", "port", "seed")
+_MAY_BE_0: Final = ("between", "description_words", "memory_bytes", "pool", "port", "seed")
 _AT_MOST: Final = {
     ("gateway", "port"): 65_535,
     ("worker", "port"): 65_535,
+    ("archive", "port"): 65_535,
+    ("training", "port"): 65_535,
     ("index", "recall"): 1.0,
     ("training", "learning_rate"): 1.0,
 }
@@ -97,6 +99,8 @@ class ArchiveSettings(Section, frozen=True):
     path: str = "data/archive"  # a folder, or a URL such as s3://bucket/folder
     every_s: float = 60.0  # records wait no longer than this for their file
     rows: int = 50_000  # of one file at most
+    host: str = "127.0.0.1"  # address of the archiver's health page
+    port: int = 8079  # of the archiver's health page; 0 takes any that is free
 
 
 class ProfileSettings(Section, frozen=True):
@@ -129,6 +133,17 @@ class SessionSettings(Section, frozen=True):
     per_item: int = 150  # newest sessions of an item that are looked at
     nearest: int = 200  # most similar ones that candidates are taken from
     half_life_s: float = 30 * DAY_S  # after this long a session counts half
+
+
+class EaseSettings(Section, frozen=True):
+    """What follows from what in the long run, by histories: a model that a job fits."""
+
+    items: int = 6_000  # the commonest ones, that are modelled; time grows with the third power
+    ties: int = 100  # strongest ones of an item that are kept
+    sources: int = 300  # items of a history that a request starts from
+    half_life_s: float = 60 * DAY_S  # after this long an item of a history counts half
+    ridge: float = 50.0  # doubt about ties, in shoppers
+    every_s: float = 7 * DAY_S  # of event time in a replay; live it is fitted with the ranker
 
 
 class AttributionSettings(Section, frozen=True):
@@ -166,6 +181,7 @@ class ChannelSettings(Section, frozen=True):
     carted: int = 60  # put into a cart together with recent items
     seen: int = 80  # seen together with recent items
     sessions: int = 80  # from sessions like this one
+    ease: int = 80  # that follow from the whole history
     text: int = 60  # whose text is near that of recent items
     trending: int = 80  # popular now
     new: int = 20  # new in the catalogue
@@ -181,15 +197,19 @@ class RankingSettings(Section, frozen=True):
 
 class TrainingSettings(Section, frozen=True):
     every_s: float = 7 * DAY_S  # of event time in a replay, of wall time live
-    window_s: float = 120 * DAY_S  # decisions older than this are not trained on
-    growth: float = 0.5  # train again when this much more has been learnt, also before every_s
+    window_s: float = 180 * DAY_S  # decisions older than this are not trained on
+    growth: float = 0.2  # train again when this much more has been learnt, also before every_s
     min_groups: int = 200  # lists with a label, below which the blend stays
-    max_groups: int = 12_000  # lists trained on; the newest where there are more
-    negatives: int = 120  # of one list
+    max_groups: int = 24_000  # lists trained on; the newest where there are more
+    negatives: int = 40  # of one list
+    between: int = 100  # lists a day made for shoppers who are not there; their next visit grades them
+    between_s: float = 30 * DAY_S  # how long such a list waits for that visit
     trees: int = 100  # of the ranker
-    leaves: int = 31  # of one tree
+    leaves: int = 31  # of one tree at most; of few examples smaller trees are grown
     learning_rate: float = 0.06  # of the ranker
     seed: int = 7  # of what is drawn at random in training
+    host: str = "127.0.0.1"  # address of the trainer's health page
+    port: int = 8080  # of the trainer's health page; 0 takes any that is free
 
 
 class BundleSettings(Section, frozen=True):
@@ -210,6 +230,7 @@ class Settings(Section, frozen=True):
     popularity: PopularitySettings = PopularitySettings()
     neighbours: NeighbourSettings = NeighbourSettings()
     sessions: SessionSettings = SessionSettings()
+    ease: EaseSettings = EaseSettings()
     attribution: AttributionSettings = AttributionSettings()
     text: TextSettings = TextSettings()
     encoder: EncoderSettings = EncoderSettings()

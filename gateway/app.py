@@ -45,7 +45,7 @@ def build_app(
     metrics = Metrics(engine.describe)
     routes = [
         *Lists(limits, engine, now_ms).routes(),
-        *Writing(limits, writer, engine, now_ms, metrics).routes(),
+        *Writing(settings, writer, engine, now_ms, metrics).routes(),
         *State(settings, engine, metrics, demo).routes(),
         *Described().routes(),
         *Pages().routes(),

@@ -8,33 +8,28 @@ one lock, between requests.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from core.bundle import Bundles
 from core.catalogue import Item, ItemChange
-from core.decision import Decision, Filters, Ranked, Request
-from core.errors import BadSettings, HeadwaterError, Missing, Unavailable
+from core.decision import Decision, Request
+from core.errors import BadSettings, Unavailable
 from core.events import Event
 from core.profile import NOBODY, Profile
 from core.settings import Settings
 from core.stats import ItemStats
+from gateway.engine import SnapshotEngine
 from gateway.ports import KnownShopper, Refused
 from jobs.embedding import Embedder
-from ranker import recommend
-from ranker.bundle import Opened, open_bundle
-from ranker.live import Live
-from ranker.recommend import Snapshot
+from ranker.bundle import Opened
 from ranker.space import Space
 from streams.follower import Follower
 from streams.log import EmbeddedLog, New
@@ -47,7 +42,6 @@ log = logging.getLogger("headwater")
 ENCODE_AT_ONCE: Final = 256  # a second or two of work: a new item waits no longer than that
 LOG_AT_ONCE: Final = 500  # decisions of one append
 WAIT_S: Final = 0.5  # a POST waits at most this long for its events to take effect
-REFRESH_S: Final = 0.2  # between two looks at what the topics brought, where no request looks before
 LOOK_S: Final = 0.5  # between two looks for a new bundle
 LETTERS_TOLD: Final = 20
 
@@ -82,10 +76,10 @@ class EmbeddedShop:
         except Unavailable:
             self._log.close()
             raise
-        self._bundles = Bundles(settings.bundles.path, settings.bundles.keep)
-        space = Space(embedder.space_id, embedder.dim, settings.index) if embedder else None
-        self._snapshot = Snapshot(settings, Live(settings), space)
-        self._arrays = threading.Lock()  # over whatever reads the snapshot: some calls come from threads
+        self._engine = SnapshotEngine(settings, embedder)
+        self.similar, self.together = self._engine.similar, self._engine.together
+        self.trending, self.search = self._engine.trending, self._engine.search
+        self.item, self.categories = self._engine.item, self._engine.categories
         self._to_embed: queue.SimpleQueue[Item | None] = queue.SimpleQueue()  # None ends the thread
         self._texts: dict[str, int] = {}  # text_ts of the items that have a vector or wait for one
         self._encoding = 0  # items being encoded
@@ -95,25 +89,16 @@ class EmbeddedShop:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._refreshing: asyncio.Task[None] | None = None
-        self._failure: str | None = None
-        self._opened_id: str | None = None
         self._known_shoppers = 0
-        self._collector = gc.get_threshold()
 
     # ------------------------------------------------------------------ life
     def start(self) -> None:
         """Load state and bundle, then follow the log. Must be called in the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._load_tables(self._load_bundle())
-        self._snapshot.refresh()
-        gc.collect()
-        gc.freeze()  # what was loaded lives as long as the process: not worth a look by the collector
-        self._collector = gc.get_threshold()
-        gc.set_threshold(50_000, 20, 50)
-        self._refreshing = self._loop.create_task(self._refresh())
+        self._load_tables(self._engine.load_bundle())
+        self._engine.start()
         for name, work in (("runner", self._follow), ("embedder", self._embed), ("scribe", self._scribe)):
-            thread = threading.Thread(target=self._guarded, args=(name, work), name=name, daemon=True)
+            thread = threading.Thread(target=self._engine.guarded, args=(name, work), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -121,14 +106,15 @@ class EmbeddedShop:
         """Let the threads finish what they hold, and close the log."""
         self._stopping.set()
         self._to_embed.put(None)
-        if self._refreshing is not None:
-            self._refreshing.cancel()
         for thread in self._threads:
             thread.join(timeout=20)
         self._log.close()
         self._follower.close()
-        gc.unfreeze()  # packages in C complain at the end of the process of what was never collected
-        gc.set_threshold(*self._collector)
+        self._engine.stop()
+
+    async def close(self) -> None:
+        """`stop`, as every shop is ended; nothing else runs in the loop meanwhile."""
+        self.stop()
 
     def trim(self) -> int:
         """Let the log forget what retention does not keep; how many records went."""
@@ -138,52 +124,9 @@ class EmbeddedShop:
         """How many events the log has ever taken."""
         return sum(last + 1 for (topic, _), last in self._log.ends().items() if topic in ("clickstream", "feedback"))
 
-    def _guarded(self, name: str, work: Callable[[], None]) -> None:
-        """A thread that dies must be seen: the gateway is not ready any more."""
-        try:
-            work()
-        except Exception as error:
-            self._failure = f"the {name} stopped: {error}"
-            log.exception("thread=%s failed", name)
-
-    async def _refresh(self) -> None:
-        """Take in what the topics bring also while nobody asks, so that the next one to ask need not wait for it."""
-        while True:
-            await asyncio.sleep(REFRESH_S)
-            self._guarded("refresh", self._refresh_now)
-
-    def _refresh_now(self) -> None:
-        with self._arrays:
-            self._snapshot.refresh()
-
     # ------------------------------------------------------------------ loading
-    def _load_bundle(self) -> Opened | None:
-        try:
-            self._opened_id = self._bundles.current_id()
-            if self._opened_id is None:
-                return None
-            opened = self._open(self._opened_id)
-        except HeadwaterError as error:
-            log.error("bundle=%s not loaded, the blend answers: %s", self._opened_id, error)
-            return None
-        self._take(opened)
-        return opened
-
-    def _open(self, bundle_id: str) -> Opened:
-        manifest = self._bundles.load(bundle_id)
-        space = self._snapshot.space
-        if space is not None and manifest.space_id and manifest.space_id != space.space_id:
-            raise Missing(
-                f"bundle {bundle_id} is of space {manifest.space_id}, this process encodes in {space.space_id}: "
-                "start it with the encoder and text settings of the bundle, or train again"
-            )
-        return open_bundle(self._bundles.folder(bundle_id), manifest, self.settings)
-
-    def _take(self, opened: Opened) -> None:
-        self._snapshot = replace(self._snapshot, ranker=opened.ranker, bundle=opened.manifest.id)
-
     def _load_tables(self, bundle: Opened | None) -> None:
-        live, items = self._snapshot.live, dict[str, Item]()
+        live, items = self._engine.live, dict[str, Item]()
         for stage in build(self.settings):
             if not stage.publishes:
                 continue
@@ -196,8 +139,8 @@ class EmbeddedShop:
                     live.offer(stage.publishes, key.decode(), value)
                     if stage.publishes == "catalogue" and value is not None:
                         items[key.decode()] = value
-        if self._snapshot.space is not None:
-            self._load_vectors(self._snapshot.space, items, bundle)
+        if self._engine.space is not None:
+            self._load_vectors(self._engine.space, items, bundle)
 
     def _load_vectors(self, space: Space, items: dict[str, Item], bundle: Opened | None) -> None:
         """Those of the bundle, where the text has not changed since; the others are encoded by and by."""
@@ -223,8 +166,8 @@ class EmbeddedShop:
         await self._append([of_change(change) for change in accepted], refused)
 
     async def _append(self, records: list[New], refused: Sequence[Refused]) -> None:
-        if self._failure is not None:
-            raise Unavailable(self._failure)
+        if self._engine.failure is not None:
+            raise Unavailable(self._engine.failure)
         letters = [Letter(one.reason, "gateway", self._now_ms(), one.raw.decode("utf-8", "replace")) for one in refused]
         placed = await asyncio.to_thread(self._log.append, records + [of_letter(one) for one in letters])
         wanted: dict[Place, int] = {}
@@ -262,12 +205,12 @@ class EmbeddedShop:
         self._follower.run(self._stopping, self._wake)
 
     def _publish(self, topic: str, key: str, value: Any) -> None:
-        self._snapshot.live.offer(topic, key, value)
-        if topic != "catalogue" or self._snapshot.space is None:
+        self._engine.live.offer(topic, key, value)
+        if topic != "catalogue" or self._engine.space is None:
             return
         if value is None:
             self._texts.pop(key, None)
-            self._snapshot.space.remove([key])
+            self._engine.space.remove([key])
         elif self._texts.get(key) != value.text_ts:
             self._texts[key] = value.text_ts
             self._to_embed.put(value)
@@ -283,9 +226,9 @@ class EmbeddedShop:
                 items.append(item)
             newest = {item.item_id: item for item in items}
             self._encoding = len(newest)
-            if self._embedder is not None and self._snapshot.space is not None:
+            if self._embedder is not None and self._engine.space is not None:
                 vectors = self._embedder.vectors(list(newest.values()))
-                self._snapshot.space.offer(self._embedder.space_id, list(newest), vectors)
+                self._engine.space.offer(self._embedder.space_id, list(newest), vectors)
             self._encoding = 0
 
     # ------------------------------------------------------------------ the scribe's thread
@@ -294,7 +237,7 @@ class EmbeddedShop:
         while not self._stopping.is_set() or not self._decisions.empty():
             self._log_decisions()
             if time.monotonic() - looked > LOOK_S and not self._stopping.is_set():
-                self._look_for_bundle()
+                self._engine.look_for_bundle()
                 self._known_shoppers = self._log.count("profile")
                 looked = time.monotonic()
 
@@ -312,69 +255,14 @@ class EmbeddedShop:
         except Unavailable as error:
             log.error("decisions=%d not logged: %s", len(records), error)
 
-    def _look_for_bundle(self) -> None:
-        """Load a newly promoted bundle aside and hand it over between two requests."""
-        bundle_id = self._opened_id
-        try:
-            bundle_id = self._bundles.current_id()
-            if bundle_id is None or bundle_id == self._opened_id:
-                return
-            self._opened_id = bundle_id  # a bundle that does not load is not tried again and again
-            opened = self._open(bundle_id)
-        except HeadwaterError as error:
-            log.error("bundle=%s not loaded: %s", bundle_id, error)
-            return
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._take, opened)
-            log.info("bundle=%s serves", bundle_id)
-
     # ------------------------------------------------------------------ Engine
     def recommend(self, request: Request) -> Decision:
         """Answer, and leave the decision to the scribe."""
         profile = self.profile(request.shopper) if request.shopper else NOBODY
-        with self._arrays:
-            decision = recommend.recommend(request, profile, self._snapshot)
+        decision = self._engine.recommend(request, profile)
         if request.shopper:
             self._decisions.put(decision)
         return decision
-
-    def similar(self, item_id: str, n: int, filters: Filters) -> list[Ranked]:
-        """Items whose text is near that of an item."""
-        with self._arrays:
-            return recommend.similar(item_id, n, filters, self._snapshot)
-
-    def together(self, item_id: str, n: int, filters: Filters) -> list[Ranked]:
-        """Items that go with an item."""
-        with self._arrays:
-            return recommend.together(item_id, n, filters, self._snapshot)
-
-    def trending(self, n: int, category: str | None, now_ms: int, filters: Filters) -> list[Ranked]:
-        """What is used most of late."""
-        with self._arrays:
-            return recommend.trending(n, category, now_ms, filters, self._snapshot)
-
-    def search(self, text: str, n: int, filters: Filters) -> list[Ranked]:
-        """Items whose text is near the words."""
-        if self._embedder is None:
-            raise Missing("search needs the encoder, and encoder.model is none")
-        vector = self._embedder.query(text)
-        with self._arrays:
-            return recommend.near(vector, n, filters, self._snapshot)
-
-    def item(self, item_id: str) -> Item | None:
-        """The catalogue's entry."""
-        with self._arrays:
-            self._snapshot.refresh()
-            live = self._snapshot.live
-            row = live.rows.get(item_id)
-            return live.items[row] if row is not None else None
-
-    def categories(self) -> list[str]:
-        """Every category path with an item in it."""
-        with self._arrays:
-            self._snapshot.refresh()
-            live = self._snapshot.live
-            return sorted(path for path, row in live.category_rows.items() if live.members[row])
 
     def shoppers(self) -> Sequence[KnownShopper]:
         """Whom the demonstration can be tried as."""
@@ -387,22 +275,16 @@ class EmbeddedShop:
 
     def ready(self) -> str | None:
         """None when caught up; else what is being waited for."""
-        if self._failure is not None:
-            return self._failure
+        if self._engine.failure is not None:
+            return self._engine.failure
         if not self._follower.caught_up:
             return f"taking in the log: {self._follower.lag():,} records to go"
         return None
 
     def describe(self) -> dict[str, Any]:
         """Figures for health, metrics and the admin page."""
-        live, space = self._snapshot.live, self._snapshot.space
         return {
-            "shop": self.settings.shop.name,
-            "bundle": self._snapshot.bundle,
-            "ranker": "lambdarank" if self._snapshot.ranker else "blend",
-            "encoder": self._embedder.name if self._embedder else "none",
-            "items": live.sold_count,
-            "vectors": len(space.index) if space is not None else 0,
+            **self._engine.describe(),
             "vectors_waiting": self._to_embed.qsize() + self._encoding,
             "shoppers": self._known_shoppers,
             "events": self.events_logged(),

@@ -1,6 +1,6 @@
 """What stands behind the HTTP interface: a log that takes writes and an engine that answers.
 
-The embedded engine and, later, the one on Kafka implement these; the tests bring one in memory.
+`gateway.embedded` implements these on one machine and `gateway.kafka_shop` on Kafka; the tests bring one in memory.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Writer(Protocol):
         Never called with both empty. Repeated event ids are the log's to recognise.
 
         Raises:
-            Unavailable: nothing was written and the caller should try again.
+            Unavailable: not all of it was written, as a rule nothing, and the caller should send all of it again.
         """
         ...
 
@@ -95,7 +95,7 @@ class Engine(Protocol):
         """The state of the engine, in values that JSON has.
 
         Known keys, all optional: bundle, ranker, encoder (str); items, shoppers, vectors,
-        events, lag_events, lag_ms (numbers); dead_letters (newest first, objects with ts, reason
+        events, lag_events, lag_records, lag_ms (numbers); dead_letters (newest first, objects with ts, reason
         and raw). Other keys are shown as they are; numbers become gauges in /metrics.
         """
         ...

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from core.catalogue import ItemChange, parse_change
 from core.errors import BadInput
 from core.events import Event, parse
-from core.settings import GatewaySettings
+from core.settings import Settings
 from gateway.body import Batch, batch, read
 from gateway.faults import Fault, Json, Rejected, shortened
 from gateway.metrics import Metrics
@@ -39,12 +39,14 @@ class Writing:
     """POST /v1/events, POST /v1/items and DELETE /v1/items/{item_id}."""
 
     def __init__(
-        self, settings: GatewaySettings, writer: Writer, engine: Engine, now_ms: Callable[[], int], metrics: Metrics
+        self, settings: Settings, writer: Writer, engine: Engine, now_ms: Callable[[], int], metrics: Metrics
     ) -> None:
-        self._settings, self._writer, self._engine = settings, writer, engine
+        self._settings, self._writer, self._engine = settings.gateway, writer, engine
         self._now_ms, self._metrics = now_ms, metrics
-        self._events = Kind("events", settings.max_events, _event, writer.events)
-        self._items = Kind("items", settings.max_items, _change, writer.items)
+        fits = _fitting(settings.kafka.max_record_bytes) if settings.kafka.bootstrap else _any_size
+        limits = settings.gateway
+        self._events = Kind("events", limits.max_events, lambda value, ms: fits(_event(value, ms)), writer.events)
+        self._items = Kind("items", limits.max_items, lambda value, ms: fits(_change(value, ms)), writer.items)
 
     def routes(self) -> list[Route]:
         """The routes, most used first."""
@@ -97,6 +99,22 @@ def _event(value: object, now_ms: int) -> Event:
 
 def _change(value: object, now_ms: int) -> ItemChange:
     return parse_change(value, now_ms=now_ms, received_ms=now_ms)
+
+
+def _fitting(most_bytes: int) -> Callable[[T], T]:
+    """Refuses what is larger than a record may be: a log of records cannot take it in parts."""
+
+    def checked(value: T) -> T:
+        size = len(msgspec.json.encode(value))
+        if size > most_bytes:
+            raise BadInput(f"{size:,} bytes; at most {most_bytes:,} are accepted of one (kafka.max_record_bytes)")
+        return value
+
+    return checked
+
+
+def _any_size(value: T) -> T:
+    return value
 
 
 async def _parsed(values: Batch, kind: Kind[T], now_ms: int) -> tuple[list[T], list[Refused]]:

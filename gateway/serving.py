@@ -9,17 +9,21 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
-from core.errors import BadSettings, HeadwaterError, Unavailable
+from core.errors import BadSettings, HeadwaterError, Missing, Unavailable
 from core.settings import GatewaySettings, Settings
 from gateway.app import build_app
 from gateway.embedded import EmbeddedShop
 from gateway.ports import KnownShopper
 from jobs.embedding import Embedder
 from jobs.schedule import Trainer
+
+if TYPE_CHECKING:
+    from gateway.kafka_shop import KafkaShop
 
 log = logging.getLogger("headwater")
 
@@ -33,16 +37,17 @@ class Gateway:
     """A shop that listens from the moment it is made, and answers while `serve` runs.
 
     Args:
-        settings: of the shop.
+        settings: of the shop; with `kafka.bootstrap` its log is Kafka, else a file.
         embedder: of item text, or None.
         now_ms: the wall clock, in ms since 1970.
         shoppers: whom a demonstration can be tried as; with any, profiles are told.
-        train: the command that trains and promotes, run when it is due; empty for never.
+        train: the command that trains and promotes from a file, run when it is due; empty for never.
         access_log: log a line for each call.
 
     Raises:
         BadSettings: the address is none of this machine's, or the log's file fits no such settings.
-        Unavailable: the port or the log is in use.
+        Missing: Kafka's client is not installed.
+        Unavailable: the port, the log or the spool is in use.
     """
 
     def __init__(
@@ -57,7 +62,7 @@ class Gateway:
     ) -> None:
         self._socket = listen(settings.gateway)
         try:
-            self.shop = EmbeddedShop(settings, embedder, now_ms, shoppers)
+            self.shop = open_shop(settings, embedder, now_ms, shoppers)
         except HeadwaterError:
             self._socket.close()
             raise
@@ -71,7 +76,7 @@ class Gateway:
             timeout_graceful_shutdown=GRACE_S,
         )
         self._server = _Server(config)
-        self._trainer = Trainer(settings, train, self.shop.events_logged, now_ms) if train else None
+        self._beside = list(_jobs(self.shop, settings, train, now_ms))
 
     @property
     def url(self) -> str:
@@ -102,20 +107,53 @@ class Gateway:
         tasks: list[asyncio.Task[None]] = []
         try:
             self.shop.start()
-            tasks = [loop.create_task(_seen(work)) for work in self._beside()]
+            tasks = [loop.create_task(_seen(job())) for job in self._beside]
             ready()
             await self._server.serve(sockets=[self._socket])
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self.shop.stop()
+            await self.shop.close()
             self._socket.close()
 
-    def _beside(self) -> Iterator[Coroutine[Any, Any, None]]:
-        yield _trim(self.shop)
-        if self._trainer is not None:
-            yield self._trainer.run()
+
+def gateway_on_kafka(
+    settings: Settings, embedder: Embedder | None, now_ms: Callable[[], int], *, access_log: bool = False
+) -> Gateway:
+    """A gateway of a shop whose log is Kafka.
+
+    Raises:
+        BadSettings: no brokers are named; and as for `Gateway`.
+    """
+    if not settings.kafka.bootstrap:
+        raise BadSettings(
+            "kafka.bootstrap names no broker; wanted host:port,host:port. On one machine without Kafka: headwater up"
+        )
+    return Gateway(settings, embedder, now_ms, access_log=access_log)
+
+
+def open_shop(
+    settings: Settings, embedder: Embedder | None, now_ms: Callable[[], int], shoppers: Sequence[KnownShopper] = ()
+) -> EmbeddedShop | KafkaShop:
+    """The shop on the log that the settings name; raises as `Gateway` does."""
+    if not settings.kafka.bootstrap:
+        return EmbeddedShop(settings, embedder, now_ms, shoppers)
+    try:
+        from gateway.kafka_shop import KafkaShop
+    except ImportError as error:
+        raise Missing(f"{error}; install Kafka's client with pip install 'headwater[kafka]'") from None
+    return KafkaShop(settings, embedder, now_ms, shoppers)
+
+
+def _jobs(
+    shop: EmbeddedShop | KafkaShop, settings: Settings, train: Sequence[str], now_ms: Callable[[], int]
+) -> Iterator[Callable[[], Coroutine[Any, Any, None]]]:
+    """What runs beside a log in a file; on Kafka retention is the broker's, and training the trainer's."""
+    if isinstance(shop, EmbeddedShop):
+        yield partial(_trim, shop)
+        if train:
+            yield Trainer(settings, train, shop.events_logged, now_ms).run
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

@@ -52,7 +52,7 @@ def due(bundles: Sequence[Manifest], events: int, now_ms: int, tried: Tried, set
 
 
 class Trainer:
-    """Runs the job when it is due, one at a time.
+    """Runs the job when it is due, one at a time. `running`, `runs` and `failed` tell what it does and did.
 
     Args:
         settings: of the shop.
@@ -67,6 +67,8 @@ class Trainer:
         self._settings, self._command, self._events, self._now_ms = settings, command, events, now_ms
         self._bundles = Bundles(settings.bundles.path, settings.bundles.keep)
         self._tried = Tried()
+        self.running = False
+        self.runs = self.failed = 0
 
     async def run(self) -> None:
         """Look now and then until cancelled; a run that is going on is then ended."""
@@ -91,11 +93,16 @@ class Trainer:
             *self._command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
         )
         os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+        self.running = True
         try:
             said, complained = await process.communicate()
         except asyncio.CancelledError:
             await _end(process)
             raise
+        finally:
+            self.running = False
+        self.runs += 1
+        self.failed += process.returncode != 0
         level = logging.ERROR if process.returncode else logging.INFO
         told = said + complained if process.returncode else said  # progress is told on stderr too
         for line in told.decode("utf-8", "replace").splitlines():

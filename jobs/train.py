@@ -1,4 +1,4 @@
-"""The ranker job on the embedded log: rehearse what was recorded, learn, judge, write a bundle.
+"""The ranker job: rehearse what was recorded, learn, judge, write a bundle.
 
 What was logged with real decisions is learnt from as it was logged; the rest of the log is
 rehearsed, so that a shop that has just imported its history starts with a trained ranker.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -17,28 +17,26 @@ import numpy as np
 
 from core.bundle import Bundles
 from core.decision import Decision, Label
-from core.errors import BadInput, HeadwaterError, Missing
+from core.errors import HeadwaterError, Missing
 from core.manifest import Contents, EncoderReference, FeatureSchema, Manifest
 from core.settings import Settings
 from jobs.chronicle import in_time
 from jobs.embedding import Embedder
 from jobs.gate import Score, Verdict, judge
 from jobs.lessons import Lesson, collect, from_decisions
+from jobs.recordings import EVENTS, Recording, recording, told
 from jobs.rehearsal import Rehearsal
 from ranker import bundle as bundles
 from ranker import features
 from ranker.model import Ranker, train
-from streams.log import EmbeddedLog, Entry
-from streams.messages import Message, messages
 
 log = logging.getLogger("headwater")
 
 HELD_OUT: Final = 0.2  # of the lessons, the newest: judged on, then learnt from too
 NEWER: Final = 20  # lists that what serves has not learnt from, to compare on
 FEWEST: Final = 10  # lessons, whatever the settings say: below, there is nothing to hold out
-CHUNK: Final = 5_000
-_EVENTS: Final = ("clickstream", "feedback")
-_PLAYED: Final = (*_EVENTS, "items")
+WARM_UP: Final = 2.0  # of an archive, so many times training.window_s is played: the state of what is learnt from
+_PLAYED: Final = (*EVENTS, "items")
 Progress = Callable[[str, int, int], None]
 
 
@@ -54,9 +52,15 @@ class Outcome:
 
 
 def run(
-    settings: Settings, embedder: Embedder | None, now_ms: int, progress: Progress, *, force: bool = False
+    settings: Settings,
+    embedder: Embedder | None,
+    now_ms: int,
+    progress: Progress,
+    *,
+    force: bool = False,
+    archive: str = "",
 ) -> Outcome:
-    """Train a ranker from the embedded log, and promote its bundle if it is better on newer lists.
+    """Train a ranker from what was recorded, and promote its bundle if it is better on newer lists.
 
     Args:
         settings: of the shop.
@@ -64,15 +68,14 @@ def run(
         now_ms: the time that the bundle bears.
         progress: told (what, done, total).
         force: promote whatever the comparison says.
+        archive: a folder or URL to learn from; without one the archive of a shop on Kafka, else the embedded log.
 
     Raises:
-        Missing: the log holds nothing to learn from.
+        Missing: the recording holds nothing to learn from.
     """
-    opened = EmbeddedLog.open(settings.log)
-    try:
-        shop, logged = _rehearse(opened, settings, embedder, progress)
-    finally:
-        opened.close()
+    since_ms = max(0, now_ms - round(WARM_UP * settings.training.window_s * 1000))
+    with recording(settings, archive, since_ms=since_ms) as source:
+        shop, logged = _rehearse(source, settings, embedder, progress)
     oldest_ms = shop.now_ms - settings.training.window_s * 1000.0
     lessons = [one for one in (*shop.lessons, *logged) if one.ts >= oldest_ms]
     lessons = sorted(lessons, key=lambda one: one.ts)[-settings.training.max_groups :]
@@ -112,18 +115,18 @@ def _compare(lessons: Sequence[Lesson], champion: _Champion, settings: Settings)
 
 
 def _rehearse(
-    opened: EmbeddedLog, settings: Settings, embedder: Embedder | None, progress: Progress
+    source: Recording, settings: Settings, embedder: Embedder | None, progress: Progress
 ) -> tuple[Rehearsal, list[Lesson]]:
-    """Everything the log recorded, played through a shop in memory; and lessons of what was really served."""
-    total = sum(last + 1 for (topic, _), last in opened.ends().items() if topic in _PLAYED)
-    newest = max((entry.ts for entry in _entries(opened, _EVENTS)), default=0)
+    """Everything that was recorded, played through a shop in memory; and lessons of what was really served."""
+    total = source.count(_PLAYED)
+    newest = max((entry.ts for entry in source.entries(EVENTS)), default=0)
     if not newest:
-        raise Missing("the log holds no events: import a history or post some first")
+        raise Missing(f"{source.name} holds no events: import a history or post some first")
     window_ms = round(settings.training.window_s * 1000)
-    logged, served = _logged(opened, settings)
+    logged, served = _logged(source, settings)
     shop = Rehearsal(settings, embedder, learn_from_ms=newest - window_ms, logged=served, train_from_ms=newest + 1)
     idle_ms = round(settings.profile.idle_s * 1000)
-    for done, message in enumerate(in_time(lambda: _messages(opened, _PLAYED), idle_ms), 1):
+    for done, message in enumerate(in_time(lambda: told(source, _PLAYED), idle_ms), 1):
         shop.accept(message)
         if done % 500 == 0:
             progress("rehearsing the log", min(done, total), total)
@@ -132,42 +135,21 @@ def _rehearse(
     return shop, logged
 
 
-def _logged(opened: EmbeddedLog, settings: Settings) -> tuple[list[Lesson], frozenset[str]]:
+def _logged(source: Recording, settings: Settings) -> tuple[list[Lesson], frozenset[str]]:
     """Lessons of what was really served, and the ids of all such lists; one decision in memory at a time."""
     schema, labels, served = features.schema(settings), defaultdict[str, list[Label]](list), set[str]()
-    for label in _messages(opened, ("labelled",)):
+    for label in told(source, ("labelled",)):
         if isinstance(label, Label):
             labels[label.recommendation_id].append(label)
 
     def usable() -> Iterator[Decision]:
-        for decision in _messages(opened, ("decisions",)):
+        for decision in told(source, ("decisions",)):
             if isinstance(decision, Decision) and decision.schema == schema and decision.pool:
                 served.add(decision.recommendation_id)
                 yield decision
 
     lessons = deque(from_decisions(usable(), labels, schema), maxlen=settings.training.max_groups)
     return list(lessons), frozenset(served)
-
-
-def _entries(opened: EmbeddedLog, topics: Collection[str]) -> Iterator[Entry]:
-    """What the log holds of some topics, in the order of arrival."""
-    after: dict[tuple[str, int], int] = {}
-    while entries := opened.read_all(topics, after, CHUNK):
-        for entry in entries:
-            after[entry.topic, entry.partition] = entry.offset
-            yield entry
-
-
-def _messages(opened: EmbeddedLog, topics: Collection[str]) -> Iterator[Message]:
-    """What the log says; what cannot be read was dead-lettered when it came."""
-    for entry in _entries(opened, topics):
-        try:
-            found = messages(entry)
-        except BadInput:
-            continue
-        for message in found:
-            if not isinstance(message, BadInput):
-                yield message
 
 
 class _Champion(NamedTuple):

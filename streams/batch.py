@@ -17,6 +17,8 @@ import msgspec
 from core.catalogue import ItemChange
 from core.errors import BadInput
 from core.events import Event, encode
+from core.fields import AHEAD_MS
+from core.ids import MINUTE_MS
 from streams.kept import Cache, Kept, origin_of, stored
 from streams.log import Entry
 from streams.messages import DEAD_LETTERS, Letter, Message, as_fed, messages, of_letter
@@ -31,6 +33,7 @@ TOLD_AT_ONCE: Final = 500  # messages of one packet
 PACKET_BYTES: Final = 500_000
 LETTER_CHARACTERS: Final = 100_000  # of what was refused; the rest can be read where the letter says it came from
 PACKETS: Final = frozenset({"item-signals", "identity"})
+ERA_BITS: Final = 40  # of a published version, for the messages of one era
 _OUTPUTS: Final = 1 << 20  # of one message and stage at most: the stage's number stands above
 
 
@@ -73,10 +76,12 @@ class Batch:
         cache: the states as they are stored.
         partitions: of every topic.
         max_bytes: a record of a source topic that is larger is refused.
+        era: which time the workers have begun anew; what they publish then is newer than all before.
     """
 
-    def __init__(self, stages: Sequence[Stage], cache: Cache, partitions: int, max_bytes: int) -> None:
+    def __init__(self, stages: Sequence[Stage], cache: Cache, partitions: int, max_bytes: int, era: int = 1) -> None:
         self._cache, self._partitions, self._max_bytes = cache, partitions, max_bytes
+        self._first = era << ERA_BITS
         self._readers: dict[str, list[tuple[int, Stage]]] = defaultdict(list)
         for number, stage in enumerate(stages):
             for topic in stage.reads:
@@ -113,6 +118,9 @@ class Batch:
         fed = as_fed(message)
         key = fed.item_id if isinstance(fed, ItemChange) else fed.shopper
         partition = partition_of(key.encode(), self._partitions)
+        if fed.ts > entry.ts + AHEAD_MS:
+            self._refuse(entry, index, f"it lies {(fed.ts - entry.ts) / MINUTE_MS:.0f} minutes ahead of its arrival")
+            return
         if partition != entry.partition:
             self._forward(entry, partition, key, message)
             return
@@ -214,7 +222,7 @@ class Batch:
             if stage.publishes:
                 served = stage.serve(kept.state)
                 whole = state if served is kept.state else served
-                value = None if served is None else serve(kept.version, whole)
+                value = None if served is None else serve(self._first + kept.version, whole)
                 published = Record(stage.publishes, partition, key.encode(), value)
             yield Write(name, partition, key, kept, stored(kept.version, kept.guard, state), published)
 
@@ -244,6 +252,6 @@ def _portions(told: list[Told]) -> Iterator[list[Told]]:
 def _raw(entry: Entry, index: int) -> str:
     """What was refused: of a packed record the one event, as JSON."""
     value = entry.value or b""
-    if index >= 0:
+    if index >= 0 and value.lstrip().startswith(b"["):
         value = msgspec.json.encode(msgspec.json.decode(value)[index])
     return value.decode("utf-8", "replace")

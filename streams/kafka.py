@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -106,7 +106,17 @@ async def opened(settings: Settings, make: Callable[[], Any]) -> AsyncIterator[A
             raise unavailable(settings, error) from None
         yield made
     finally:
+        await _ended(stop)
+
+
+async def _ended(stop: Callable[[], Awaitable[None]]) -> None:
+    """Stop a client; during an outage aiokafka hands on the end of a task of its own as if it were that of ours."""
+    try:
         await stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
 
 
 @asynccontextmanager
@@ -127,7 +137,7 @@ async def answers(settings: Settings, within_s: float = ANSWER_S) -> AsyncIterat
 
 def unavailable(settings: Settings, error: BaseException) -> Unavailable:
     """What to tell where brokers do not answer."""
-    why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    why = str(error) or type(error).__name__
     return Unavailable(
         f"Kafka at {settings.kafka.bootstrap} does not answer ({why}); check that it runs and that kafka.bootstrap "
         "is right; `headwater dev kafka` starts one on this machine"

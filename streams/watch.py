@@ -88,26 +88,39 @@ class Watchdog:
         self._judge = Judge(settings)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._looked = clock()
 
     def start(self) -> None:
+        self._looked = clock()
         self._thread.start()
+
+    def check(self) -> None:
+        """To be called before something is written: ends the process where it has just been stopped for long.
+
+        The thread's own look may come a moment after what it should prevent.
+        """
+        self._wake(clock())
 
     def stop(self) -> None:
         self._stopping.set()
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        before = clock()
         while not self._stopping.wait(LOOK_S):
             now = clock()
-            if paused(before, now, self._settings):
-                self._finish(f"it was stopped for {now - before:.0f} s, and its partitions may be others' by now")
+            if self._wake(now):
                 return
-            before = now
+            self._looked = now
             why = self._judge.verdict(self._look(), now, resident_bytes())
             if why is not None:
                 self._finish(why)
                 return
+
+    def _wake(self, now: float) -> bool:
+        stopped = paused(self._looked, now, self._settings)
+        if stopped:
+            self._finish(f"it was stopped for {now - self._looked:.0f} s, and its partitions may be others' by now")
+        return stopped
 
     def _finish(self, why: str) -> None:
         finish(why, self._end)

@@ -1,10 +1,10 @@
 """The worker: walks the topology over Kafka.
 
 Faust keeps the group, hands out partitions, keeps what is committed and brings the tables back
-from their changelogs. One agent a topic puts what it reads into one line; a single task takes
-batches from it through the steps (streams/batch.py) and sends what comes of them: outputs
-first, then states with what is published of them, then the acknowledgement to Faust. In memory
-a state moves last, so that a batch given up half way leaves no trace here.
+from their changelogs. What it reads stands in one line; a single task takes batches from it
+through the steps (streams/batch.py) and sends what comes of them: outputs first, then states
+with what is published of them; only then Faust may commit. In memory a state moves last, so that
+a batch given up half way leaves no trace here.
 """
 
 from __future__ import annotations
@@ -12,29 +12,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from core.settings import Settings
 from streams import faust_app, health, topics
 from streams.batch import Batch, Record, Write
-from streams.faust_app import Shelf
+from streams.faust_app import Read, Shelf
 from streams.kept import Cache
+from streams.line import Line
 from streams.log import Entry
 from streams.sender import Sender
 from streams.topology import build
 from streams.vectoriser import Embed, Vectoriser
-from streams.watch import Seen, Watchdog, clock, finish, paused, resident_bytes
+from streams.watch import Seen, Watchdog, clock, finish, resident_bytes
 
 log = logging.getLogger("headwater")
 
 CACHED: Final = 50_000  # decoded states
-LINE: Final = 2_000  # records read and not yet worked on
+LINE: Final = 5_000  # records read and not yet worked on
+LINE_BYTES: Final = 64_000_000
 TURN: Final = 100  # records worked on before the loop may do something else
 TICK_S: Final = 0.5
 ASK_S: Final = 5.0  # the brokers have so long to say how far their logs go
 STOP_S: Final = 10.0  # for the batch at hand
+SETTLE_S: Final = 0.02  # between two looks whether the group has settled
 
 
 class Worker:
@@ -53,13 +55,13 @@ class Worker:
         self._tables = {name: faust_app.table(self.app, name, settings) for name in names}
         self._cache = Cache(self, CACHED)
         self._sender = Sender(settings)
-        self._line = _Line(LINE)
+        self._line = Line(LINE, LINE_BYTES)
         self._vectoriser = Vectoriser(embed, self._vectored, self._store) if embed is not None else None
         self._changelogs = {name: topics.changelog(settings, name) for name in names}
         self._short = {topics.full(settings, topic): topic for stage in self._stages for topic in stage.reads}
-        for topic in sorted(self._short.values()):
-            faust_app.listen(self.app, settings, topic, self._line.put)
+        faust_app.listen(self.app, settings, sorted(self._short.values()), self._line.put)
         self._seen = Seen(clock())
+        self._watchdog = Watchdog(settings.worker, self._stands)
         self._stopping, self._idle = False, asyncio.Event()
         self._figures = {"events": 0, "refused": 0, "repeated": 0, "batches": 0, "given_up": 0}
         self._connect()
@@ -72,13 +74,12 @@ class Worker:
         """
         worker = self._settings.worker
         page = health.serve(worker.host, worker.port, self.describe)
-        watchdog = Watchdog(worker, self._stands)
-        watchdog.start()
+        self._watchdog.start()
         log.info("worker=%s health page on port %d", worker.instance or "unnamed", page.port)
         try:
             faust_app.run(self.app, self.stop)
         finally:
-            watchdog.stop()
+            self._watchdog.stop()
             page.close()
 
     def _stands(self) -> Seen:
@@ -119,7 +120,9 @@ class Worker:
     async def _store(self, writes: Sequence[Write]) -> bool:
         """Send values and what is published of them; move them in memory once all that is acknowledged."""
         still = self._owner()
-        if not await self._sender.send((record for one in writes for record in self._of(one)), still) or not still():
+        if not still() or not await self._sender.send((record for one in writes for record in self._of(one)), still):
+            return False
+        if not still():
             return False
         for one in writes:
             self._shelf(one.table).values_of[one.partition][one.key.encode()] = one.stored
@@ -141,9 +144,9 @@ class Worker:
         generation = self.app.consumer_generation_id
 
         def still() -> bool:
-            awake = not paused(self._seen.at, clock(), self._settings.worker)
+            self._watchdog.check()
             same: bool = generation == self.app.consumer_generation_id and not self.app.rebalancing
-            return awake and same
+            return same
 
         return still
 
@@ -202,17 +205,35 @@ class Worker:
             await self._sender.stop()
             self._idle.set()
 
-    async def _batch(self, events: Sequence[Any]) -> None:
-        """Take records through the steps, send what comes of them, and acknowledge."""
+    async def _settled(self) -> None:
+        """Wait until the group has settled: what is read by then would be given up, and not be read again.
+
+        Faust lets a partition's records through a moment before it says that the rebalance is over.
+        """
+        while self.app.rebalancing and not self._stopping:
+            await asyncio.sleep(SETTLE_S)
+
+    def _give_up(self, generation: int) -> None:
+        """A batch came to nothing: its records are read again once the group has settled.
+
+        Where the group has not changed they are not, and those after them must not overtake them.
+        """
+        self._figures["given_up"] += 1
+        if generation == self.app.consumer_generation_id and not self.app.rebalancing:
+            finish("a batch was given up, and nobody will read it again")
+
+    async def _batch(self, read: Sequence[Read]) -> None:
+        """Take records through the steps, send what comes of them, and have their offsets committed."""
+        await self._settled()
+        generation = self.app.consumer_generation_id
         still = self._owner()
-        batch, done = await self._walk(events)
+        batch, done = await self._walk(read)
         sent = await self._sender.send(map(self._named, batch.records()), still)
         writes = list(batch.writes())
-        if not sent or not still() or not await self._store(writes):
-            self._figures["given_up"] += 1
+        if not sent or not await self._store(writes):
+            self._give_up(generation)
             return
-        for event in done:
-            event.ack()
+        self.app.consumer.done.update({one.tp: one.record.offset + 1 for one in done})
         if self._vectoriser is not None:
             for one in writes:
                 if one.table == "catalogue" and one.kept is not None:
@@ -221,28 +242,28 @@ class Worker:
             self._figures[name] += more
         self._figures["batches"] += 1
 
-    async def _walk(self, events: Sequence[Any]) -> tuple[Batch, list[Any]]:
+    async def _walk(self, read: Sequence[Read]) -> tuple[Batch, list[Read]]:
         """A batch of the first of these records, and which they are; the others go back into the line."""
         generation, most = self.app.consumer_generation_id, self._settings.worker.batch
-        batch = Batch(self._stages, self._cache, self._settings.log.partitions, self._settings.kafka.max_record_bytes)
-        done: list[Any] = []
-        for place, event in enumerate(events):
-            if event.message.generation_id == generation:
-                batch.take(self._entry(event.message))
-                done.append(event)
+        settings = self._settings
+        batch = Batch(
+            self._stages, self._cache, settings.log.partitions, settings.kafka.max_record_bytes, settings.worker.version
+        )
+        done: list[Read] = []
+        for place, one in enumerate(read):
+            if one.generation == generation:
+                batch.take(self._entry(one.tp, one.record))
+                done.append(one)
             if batch.messages >= most:
-                self._line.put_back(events[place + 1 :])
+                self._line.put_back(read[place + 1 :])
                 break
             if place % TURN == TURN - 1:
                 await asyncio.sleep(0)
         return batch, done
 
-    def _entry(self, message: Any) -> Entry:
-        topic = self._short[message.topic]
-        return Entry(
-            topic, message.partition, message.offset, message.key or b"", message.value,
-            round(message.timestamp * 1000),
-        )  # fmt: skip
+    def _entry(self, tp: Any, record: Any) -> Entry:
+        topic = self._short[tp.topic]
+        return Entry(topic, tp.partition, record.offset, record.key or b"", record.value, record.timestamp)
 
     # ------------------------------------------------------------------ how it stands
     async def _tick(self) -> None:
@@ -295,46 +316,3 @@ class Worker:
             "partitions": sorted(self._shelf("profile").values_of),
             "resident_bytes": resident_bytes(),
         }
-
-
-class _Line:
-    """Records on their way from the agents to the work; full, it makes the agents wait."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._events: deque[Any] = deque()
-        self._news, self._room = asyncio.Event(), asyncio.Event()
-        self._room.set()
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    async def put(self, event: Any) -> None:
-        await self._room.wait()
-        self._events.append(event)
-        self._news.set()
-        if len(self._events) >= self._most:
-            self._room.clear()
-
-    async def take(self, most: int) -> list[Any]:
-        """Up to so many; none after a second of waiting."""
-        if not self._events:
-            self._news.clear()
-            try:
-                await asyncio.wait_for(self._news.wait(), 1.0)
-            except TimeoutError:
-                return []
-        events = [self._events.popleft() for _ in range(min(most, len(self._events)))]
-        self._make_room()
-        return events
-
-    def put_back(self, events: Sequence[Any]) -> None:
-        self._events.extendleft(reversed(events))
-
-    def clear(self) -> None:
-        self._events.clear()
-        self._make_room()
-
-    def _make_room(self) -> None:
-        if len(self._events) < self._most:
-            self._room.set()

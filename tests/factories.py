@@ -102,7 +102,7 @@ class World:
 # ---------------------------------------------------------------------- logs
 def small_settings(folder: Path | None = None, **training: Any) -> Settings:
     """Everything small enough for a test of a few seconds; no text."""
-    training = {"min_groups": 40, "trees": 30, "leaves": 7, "negatives": 30} | training
+    training = {"min_groups": 40, "trees": 30, "leaves": 7, "negatives": 30, "between": 0} | training
     return Settings(
         log=LogSettings(path=(folder or Path("none")) / "log.sqlite", partitions=2),
         bundles=BundleSettings(path=(folder or Path("none")) / "bundles"),

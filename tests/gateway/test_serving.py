@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from core.errors import BadInput, BadSettings, Unavailable
-from core.settings import GatewaySettings, Settings
+from core.errors import BadInput, BadSettings, Missing, Unavailable
+from core.settings import GatewaySettings, KafkaSettings, Settings
 from gateway import serving
 from gateway.client import Client
 from gateway.ports import KnownShopper
-from gateway.serving import Gateway, listen
+from gateway.serving import Gateway, gateway_on_kafka, listen
 from streams.log import EmbeddedLog
 from tests.factories import small_settings
 
@@ -111,6 +111,22 @@ def test_a_second_gateway_on_the_same_log_is_refused_and_frees_its_port(settings
         with pytest.raises(Unavailable, match="is in use by process"):
             Gateway(other, None, now_ms)
         listen(other.gateway).close()
+
+
+def test_without_the_packages_of_kafka_a_shop_on_kafka_says_what_to_install(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "aiokafka", None)
+    for name in ("gateway.kafka_shop", "gateway.following"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    on_kafka = msgspec.structs.replace(settings, kafka=KafkaSettings(bootstrap="127.0.0.1:1"))
+    with pytest.raises(Missing, match=r"headwater\[kafka\]"):
+        Gateway(on_kafka, None, now_ms)
+
+
+def test_a_gateway_on_kafka_needs_brokers(settings: Settings) -> None:
+    with pytest.raises(BadSettings, match=r"kafka\.bootstrap names no broker"):
+        gateway_on_kafka(settings, None, now_ms)
 
 
 def test_a_port_in_use_is_told() -> None:

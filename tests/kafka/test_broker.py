@@ -75,6 +75,7 @@ def test_a_record_of_five_megabytes_is_taken(broker: Kafka, prefix: str) -> None
     assert len(value) == MORE_THAN_A_MEGABYTE
 
 
+@pytest.mark.timeout(300)  # on a busy machine three brokers take their time to start, twice
 def test_of_three_brokers_one_may_die_and_two_may_not(cluster: Callable[[int], Kafka]) -> None:
     kafka = cluster(3)
     asyncio.run(make(kafka, "copied", copies=3))

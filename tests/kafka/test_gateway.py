@@ -24,16 +24,16 @@ import pytest
 
 from core.catalogue import Item
 from core.decision import Decision
-from core.errors import BadSettings
-from core.profile import Act, Profile, Session, Touch
-from core.settings import GatewaySettings, KafkaSettings, LogSettings, Settings
+from core.errors import Unavailable
+from core.profile import Profile
+from core.settings import ChannelSettings, GatewaySettings, KafkaSettings, LogSettings, Settings
 from gateway.client import Client
 from gateway.serving import Gateway, gateway_on_kafka
 from kafka_dev import Kafka
 from streams import kafka, topics
 from streams.partition import partition_of
 from streams.wire import ItemVector, serve
-from tests.factories import small_settings
+from tests import factories
 from tests.ranker.tiny import DIM, SPACE, vector_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -55,9 +55,14 @@ def now_ms() -> int:
 
 def shop_of(broker: Kafka, prefix: str, folder: Path, **changed: Any) -> Settings:
     """A shop with its topics made."""
-    fields = {"bootstrap": broker.bootstrap, "prefix": prefix, "spool": folder / "spool", "send_s": 1.0} | changed
+    fields: dict[str, Any] = {
+        "bootstrap": broker.bootstrap,
+        "prefix": prefix,
+        "spool": folder / "spool",
+        "send_s": 1.0,
+    } | changed
     settings = msgspec.structs.replace(
-        small_settings(folder),
+        factories.small_settings(folder),
         gateway=GatewaySettings(port=0),
         log=LogSettings(partitions=PARTITIONS),
         kafka=KafkaSettings(**fields),
@@ -156,6 +161,19 @@ def eventually(condition: Callable[[], bool], within_s: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+@contextmanager
+def child_of(shop: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A gateway in a process of its own, and where it listens; killed at the end if it still runs."""
+    command = [sys.executable, "-c", CHILD, msgspec.json.encode(shop, enc_hook=str).decode()]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=root, env=os.environ, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            yield child, child.stdout.readline().strip()
+        finally:
+            child.kill()
+
+
 def is_ready(url: str) -> bool:
     return status_of(url, "/readyz")[0] == 200
 
@@ -234,8 +252,7 @@ def fill(settings: Settings, items: Sequence[str]) -> None:
     write(settings, "catalogue", {one.item_id: serve(1, one) for one in catalogue})
     vectors = [ItemVector(1, SPACE, ts, vector_of(one).astype("<f4").tobytes()) for one in items]
     write(settings, "item-vectors", {one: serve(ts, vector) for one, vector in zip(items, vectors, strict=True)})
-    touch, visit = Touch(items[0], Act.VIEW, ts), Session("s", ts, ts, {items[0]: Act.VIEW})
-    profile = Profile(first=ts, last=ts, touches=(touch,), sessions=(visit,))
+    profile, _ = factories.after(factories.event("view_item", items[0], ts=ts, session_id="s"))
     write(settings, "profiles", {"ida": serve(7, profile)})
 
 
@@ -250,6 +267,7 @@ class Words:
 
 def test_answers_come_from_what_the_topics_say_and_follow_them(shop: Settings) -> None:
     fill(shop, ["red tea", "old tea", "red bike"])
+    shop = msgspec.structs.replace(shop, channels=ChannelSettings())
     with served(Gateway(shop, Words(), now_ms)) as client:  # type: ignore[arg-type]
         url = f"http://{client._connection.host}:{client._connection.port}"
         eventually(lambda: is_ready(url))
@@ -301,11 +319,6 @@ def test_it_says_when_topics_are_missing_and_goes_on_once_they_are_there(
         eventually(lambda: b"headwater topics create" in status_of(url, "/readyz")[2])
         topics.create(shop)
         eventually(lambda: is_ready(url))
-
-
-def test_without_brokers_it_does_not_start() -> None:
-    with pytest.raises(BadSettings, match=r"kafka\.bootstrap names no broker"):
-        gateway_on_kafka(Settings(), None, now_ms)
 
 
 # ---------------------------------------------------------------------- outages
@@ -368,12 +381,8 @@ def test_the_next_gateway_sends_what_a_killed_one_had_in_its_spool(
     broker = cluster(1)
     shop = shop_of(broker, prefix, tmp_path, send_s=0.3)
     broker.kill()
-    given = msgspec.json.encode(shop, enc_hook=str).decode()
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", CHILD, given]
-    with subprocess.Popen(command, cwd=root, env=os.environ, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        with Client(child.stdout.readline().strip()) as client:
+    with child_of(shop) as (child, url):
+        with Client(url) as client:
             for number in range(30):
                 assert client.post("/v1/events", [view(number, f"s{number % 3}")]) == {"accepted": 1}
         child.send_signal(signal.SIGKILL)
@@ -383,3 +392,45 @@ def test_the_next_gateway_sends_what_a_killed_one_had_in_its_spool(
         eventually(lambda: engine(client)["spool_records"] == 0)
     assert Counter(ids_of(written(shop, "clickstream"))) == Counter(f"e{n}" for n in range(30))
     assert not list(shop.kafka.spool.glob("*.spool"))
+
+
+def test_gateways_that_are_killed_at_any_moment_lose_nothing_they_accepted(
+    cluster: Callable[[int], Kafka], prefix: str, tmp_path: Path
+) -> None:
+    broker = cluster(1)
+    shop = shop_of(broker, prefix, tmp_path, send_s=0.3)
+    accepted: dict[str, list[int]] = {f"s{n}": [] for n in range(4)}
+    random = np.random.default_rng(4)
+
+    def shopper(name: str, url: str, start: int) -> None:
+        number = start
+        with Client(url) as client:
+            try:
+                while True:
+                    client.post("/v1/events", [view(0, name, event_id=f"{name}-{number}")])
+                    accepted[name].append(number)
+                    number += 1
+            except Unavailable:
+                return  # the process is gone
+
+    acts: list[Callable[[], object]] = [lambda: None, broker.kill, lambda: None, broker.start, lambda: None]
+    for life, act in enumerate(acts):
+        with child_of(shop) as (child, url), ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(shopper, name, url, 10_000 * life) for name in accepted]
+            time.sleep(0.3)
+            act()
+            time.sleep(float(random.uniform(0.3, 1.5)))
+            child.kill()
+            for call in calls:
+                call.result()
+    with served(gateway_on_kafka(shop, None, now_ms)) as client:
+        eventually(lambda: engine(client)["kafka"] == "open")
+    found: dict[str, list[int]] = {name: [] for name in accepted}
+    for one in events_of(written(shop, "clickstream")):
+        name, number = one["event_id"].split("-")
+        found[name].append(int(number))
+    for name, numbers in accepted.items():
+        assert len(numbers) > 20
+        assert set(numbers) <= set(found[name])
+        kept = set(numbers)
+        assert [number for number in dict.fromkeys(found[name]) if number in kept] == numbers
