@@ -96,7 +96,7 @@ def _gateway_ready() -> bool:
     import urllib.request
 
     try:
-        with urllib.request.urlopen("http://127.0.0.1:18080/ready", timeout=5) as answer:
+        with urllib.request.urlopen("http://127.0.0.1:18080/readyz", timeout=5) as answer:
             return bool(answer.status == 200)
     except (urllib.error.HTTPError, OSError):
         return False
