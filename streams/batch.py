@@ -33,7 +33,8 @@ TOLD_AT_ONCE: Final = 500  # messages of one packet
 PACKET_BYTES: Final = 500_000
 LETTER_CHARACTERS: Final = 100_000  # of what was refused; the rest can be read where the letter says it came from
 PACKETS: Final = frozenset({"item-signals", "identity"})
-ERA_BITS: Final = 40  # of a published version, for the messages of one era
+ERA_BITS: Final = 52  # of a published version, for generations and messages of one era
+GENERATION_BITS: Final = 24  # of a version, for the messages of one generation of the group
 _OUTPUTS: Final = 1 << 20  # of one message and stage at most: the stage's number stands above
 
 
@@ -77,11 +78,21 @@ class Batch:
         partitions: of every topic.
         max_bytes: a record of a source topic that is larger is refused.
         era: which time the workers have begun anew; what they publish then is newer than all before.
+        generation: of the group. What an owner of a partition writes is newer than all that a former one does,
+            also where that one wakes up late and had come further in one topic, though less far in another.
     """
 
-    def __init__(self, stages: Sequence[Stage], cache: Cache, partitions: int, max_bytes: int, era: int = 1) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        cache: Cache,
+        partitions: int,
+        max_bytes: int,
+        era: int = 1,
+        generation: int = 0,
+    ) -> None:
         self._cache, self._partitions, self._max_bytes = cache, partitions, max_bytes
-        self._first = era << ERA_BITS
+        self._first, self._least = era << ERA_BITS, max(0, generation) << GENERATION_BITS
         self._readers: dict[str, list[tuple[int, Stage]]] = defaultdict(list)
         for number, stage in enumerate(stages):
             for topic in stage.reads:
@@ -173,11 +184,11 @@ class Batch:
                 continue
             if (place := (stage.name, source.partition, key)) not in self._states:
                 kept = self._states[place] = Kept(kept.version, dict(kept.guard), kept.state)
-            kept.version += 1
+            kept.version = max(kept.version, self._least) + 1
             kept.guard[source.origin] = source.position
             kept.state = after
-            for ordinal, output in enumerate(outputs, number * _OUTPUTS):
-                self._say(output, ordinal, source)
+            for ordinal, output in _numbered(outputs):
+                self._say(output, number * _OUTPUTS + ordinal, source)
 
     def _state(self, stage: Stage, partition: int, key: str) -> Kept:
         moved = self._states.get((stage.name, partition, key))
@@ -229,6 +240,19 @@ class Batch:
 
 _packet: Final = msgspec.msgpack.Decoder(Packet)
 _told: Final = {topic: msgspec.msgpack.Decoder(DERIVED[topic]) for topic in PACKETS}
+
+
+def _numbered(outputs: Sequence[Output]) -> Iterator[tuple[int, Output]]:
+    """Each output with how many before it went to the same key.
+
+    How many went to others is no mark to know it by: when a message is worked on again, clickstream and
+    feedback may come in another order, and with them other partners in a session.
+    """
+    told: dict[tuple[str, str], int] = {}
+    for output in outputs:
+        place = output.topic, output.key
+        told[place] = ordinal = told.get(place, -1) + 1
+        yield ordinal, output
 
 
 def _place(source: _From) -> str:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import faust
@@ -26,7 +28,7 @@ LEAVE_S: Final = 5.0
 
 
 class Shelf(Store[bytes, bytes]):
-    """A table's values by partition. From its changelog the value that has taken in most wins.
+    """A table's values by partition. From its changelog the value with the highest version wins.
 
     The last one written need not be that: a worker that was stopped for long and woke up may
     have written after the partition's new owner.
@@ -37,8 +39,12 @@ class Shelf(Store[bytes, bytes]):
         self.values_of: dict[int, dict[bytes, bytes]] = defaultdict(dict)
 
     def apply_changelog_batch(self, batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
-        """Take in what recovery read."""
-        self.apply(event.message for event in batch)
+        """Take in what recovery read.
+
+        Faust gives the records of a partition that has just been taken away to whichever table came before.
+        """
+        ours = self.table.changelog_topic.get_topic_name()
+        self.apply(event.message for event in batch if event.message.topic == ours)
 
     def apply(self, records: Iterable[Any]) -> None:
         """Take in records of the changelog, each with partition, key and value."""
@@ -52,9 +58,11 @@ class Shelf(Store[bytes, bytes]):
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
         """What is not ours any more is forgotten, and what has become ours is read from its beginning."""
+        tables: Any = self.app.tables
         for tp in revoked | newly_assigned:
             if tp.topic == self.table.changelog_topic.get_topic_name():
                 self.values_of.pop(tp.partition, None)
+                tables.recovery.revoke(tp)  # or it might be read from where it was left the last time
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Nothing is left to do: partitions that went were dropped when they went."""
@@ -229,6 +237,7 @@ def app_of(settings: Settings) -> Any:
         version=worker.version,
         broker=[f"kafka://{one.strip()}" for one in kafka.bootstrap.split(",")],
         store="memory://",
+        datadir=Path(tempfile.gettempdir()) / "headwater-worker",  # Faust makes one though nothing goes there
         autodiscover=False,
         key_serializer="raw",
         value_serializer="raw",

@@ -29,9 +29,10 @@ def origin_of(topic: str, partition: int) -> int:
 
 
 class Kept(msgspec.Struct, array_like=True):
-    """A state, how many messages have gone into it, and the last position of each origin.
+    """A state, its version, and the last position of each origin that has gone into it.
 
-    `version` tells of two values of one key which has taken in more.
+    `version` tells of two values of one key which is the newer one: it counts messages, from a higher number on
+    in each generation of the group.
     """
 
     version: int
@@ -43,7 +44,7 @@ _version: Final = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw, msgspec.Raw])
 
 
 def version_of(stored: bytes) -> int:
-    """How many messages have gone into a stored value."""
+    """Of two stored values of one key the one with the higher version is the newer."""
     return _version.decode(stored)[0]
 
 

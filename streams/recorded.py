@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +20,7 @@ from core.errors import BadInput, Missing
 from core.events import MAX_ITEMS, Event
 from streams.recorded_line import Entry, Query, decode_line, encode_line
 
-__all__ = ["Entry", "Query", "Span", "first_of", "read", "span", "write"]
+__all__ = ["Entry", "Query", "Span", "first_of", "moment_before", "read", "span", "write"]
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -106,6 +106,22 @@ def first_of(path: Path, kind: str) -> int | None:
         Missing: there is no such file.
     """
     return next((row.ts for row in _moments(path) if row.kind == kind), None)
+
+
+def moment_before(path: Path, kind: str, until_ms: int, count: int) -> int | None:
+    """The time in ms of the `count`-th newest moment before `until_ms` that has lines of a kind; None if fewer have.
+
+    Raises:
+        BadInput: a line above `until_ms` has no kind or time.
+        Missing: there is no such file.
+    """
+    newest: deque[int] = deque(maxlen=count)
+    for row in _moments(path):
+        if row.ts >= until_ms:
+            break
+        if row.kind == kind and (not newest or newest[-1] != row.ts):
+            newest.append(row.ts)
+    return newest[0] if len(newest) == count else None
 
 
 def _moments(path: Path) -> Iterator[_When]:

@@ -11,7 +11,7 @@ from streams.topology import SERVING
 VECTORS: Final = "item-vectors"  # a serving topic that no step writes: the worker's encoder does
 
 Position = tuple[int, int, int]
-"""Where something stands in a partition: offset, index within a packed record, and how many-eth output of that."""
+"""Where something stands in a partition: offset, index within a packed record, and how many-eth output to one key."""
 
 
 class ItemVector(msgspec.Struct, frozen=True, array_like=True):

@@ -247,7 +247,12 @@ class Worker:
         generation, most = self.app.consumer_generation_id, self._settings.worker.batch
         settings = self._settings
         batch = Batch(
-            self._stages, self._cache, settings.log.partitions, settings.kafka.max_record_bytes, settings.worker.version
+            self._stages,
+            self._cache,
+            settings.log.partitions,
+            settings.kafka.max_record_bytes,
+            settings.worker.version,
+            generation,
         )
         done: list[Read] = []
         for place, one in enumerate(read):

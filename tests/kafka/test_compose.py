@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -143,10 +142,8 @@ class Shop:
 
 
 def free_port() -> int:
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        port: int = tried.getsockname()[1]
-        return port
+    """One below those that the system gives to the many connections of our own clients."""
+    return kafka_dev._free_ports(1)[0]
 
 
 def eventually(condition: Callable[[], Any], why: Callable[[], str], within_s: float = WELL_S) -> None:
@@ -154,6 +151,12 @@ def eventually(condition: Callable[[], Any], why: Callable[[], str], within_s: f
     while not condition():
         assert time.monotonic() < ends, why()
         time.sleep(0.2)
+
+
+def come_up(one: Process, process: subprocess.Popen[bytes]) -> None:
+    """Wait until it is well; one that ends instead says why."""
+    eventually(lambda: one.is_well() or process.poll() is not None, one.told)
+    assert process.poll() is None, one.told()
 
 
 @pytest.fixture(scope="module")
@@ -171,10 +174,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         assert done.returncode == 0, done.stderr
         started = {name: Process(name, folder, kafka.bootstrap) for name in PAGES}
         second = Process("worker", folder, kafka.bootstrap, 2)
-        for one in (*started.values(), second):
-            stack.enter_context(one.running())
-        for one in (*started.values(), second):
-            eventually(one.is_well, one.told)
+        running = [(one, stack.enter_context(one.running())) for one in (*started.values(), second)]
+        for one, process in running:
+            come_up(one, process)
         yield Shop(folder, kafka, started, (started["worker"], second))
 
 
