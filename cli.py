@@ -6,22 +6,31 @@ Heavy packages are imported by the verbs that use them, so that the others answe
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
-import time
-import tomllib
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
+import cli_kafka
+from cli_common import (
+    Verb,
+    aligned,
+    at_address,
+    log_to_stderr,
+    moment,
+    moment_of,
+    now_ms,
+    places,
+    port,
+    tell,
+    train_command,
+    verb_of,
+    version,
+)
 from core.bundle import Bundles
 from core.errors import BadInput, BadSettings, HeadwaterError
-from core.settings import Settings, load
+from core.settings import load
 from progress import shown
 
 if TYPE_CHECKING:
@@ -29,14 +38,11 @@ if TYPE_CHECKING:
     from jobs.intake import Source, Taken
     from streams.messages import Letter
 
-HERE: Final = Path(__file__).resolve()
 TRACEBACK: Final = "HEADWATER_TRACEBACK"  # in the environment: 1 shows where an error came from
 ROWS_TOLD: Final = 5  # refused rows of an import that are named
 NUMBERS: Final = ("price", "quantity", "rating", "value")  # of the values that --set gives
 RAW_TOLD: Final = 160  # characters of a dead letter
 JUDGED: Final = ("ndcg@10", "champion_ndcg@10")  # of a bundle's metrics
-
-Verb = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,78 +81,39 @@ def parser() -> argparse.ArgumentParser:
         _settings,
         _doctor,
         _demo,
-        _topics,
-        _worker,
-        _gateway,
-        _archive,
-        _trainer,
-        _dev,
     ):
         add(verbs)
+    cli_kafka.add_to(verbs)
     return whole
-
-
-def version() -> str:
-    """The version that is installed, or that of the checkout."""
-    try:
-        return metadata.version("headwater")
-    except metadata.PackageNotFoundError:
-        project = tomllib.loads(HERE.with_name("pyproject.toml").read_text(encoding="utf-8"))
-        return str(project["project"]["version"])
-
-
-def now_ms() -> int:
-    """The wall clock, which is handed to whatever needs it."""
-    return int(time.time() * 1000)
 
 
 # ---------------------------------------------------------------------- up
 def _up(verbs: Any) -> None:
-    add = _verb(verbs, "up", up, "serve everything on this machine: interface, pages, steps, answers, training")
+    add = verb_of(verbs, "up", up, "serve everything on this machine: interface, pages, steps, answers, training")
     add("--host", help="address to listen on (gateway.host)")
-    add("--port", type=_port, help="port to listen on, 0 for any that is free (gateway.port)")
+    add("--port", type=port, help="port to listen on, 0 for any that is free (gateway.port)")
     add("--access-log", action="store_true", help="log a line for each call")
     add("--no-training", action="store_true", help="never train a ranker by itself")
 
 
 def up(asked: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
-    settings = _at(load(asked.settings), asked.host, asked.port)
+    settings = at_address(load(asked.settings), asked.host, asked.port)
     if settings.kafka.bootstrap:
         raise BadSettings("kafka.bootstrap is set: on Kafka run headwater gateway, worker, archive and trainer instead")
-    _log_to_stderr()
+    log_to_stderr()
     from gateway.serving import Gateway
     from jobs.embedding import Embedder
 
-    train = [] if asked.no_training else _train_command(asked)
+    train = [] if asked.no_training else train_command(asked)
     gateway = Gateway(settings, Embedder.open(settings), now_ms, train=train, access_log=asked.access_log)
-    gateway.run(lambda: print(_places(settings, gateway.url), flush=True), signals=True)
+    gateway.run(lambda: print(places(settings, gateway.url), flush=True), signals=True)
     return 0
-
-
-def _train_command(asked: argparse.Namespace) -> list[str]:
-    named = ["--settings", str(asked.settings)] if asked.settings else []
-    return [sys.executable, str(HERE), "train", "ranker", *named]
-
-
-def _at(settings: Settings, host: str | None, port: int | None) -> Settings:
-    """The settings with another address."""
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    return msgspec.structs.replace(settings, gateway=msgspec.structs.replace(settings.gateway, **given))
-
-
-def _places(settings: Settings, url: str) -> str:
-    log = f"Kafka at {settings.kafka.bootstrap}" if settings.kafka.bootstrap else settings.log.path
-    return (
-        f"headwater {version()} serves {settings.shop.name!r} from {log}\n"
-        f"  shop   {url}/shop\n  docs   {url}/docs\n  admin  {url}/admin\n"
-        "Ctrl-C stops it; what was accepted is on the disk."
-    )
 
 
 # ---------------------------------------------------------------------- import
 def _import(verbs: Any) -> None:
-    add = _verb(verbs, "import", import_, "take in a file of events or items, or a public data set")
+    add = verb_of(verbs, "import", import_, "take in a file of events or items, or a public data set")
     add("source", nargs="?", default="", metavar="FILE|PRESET", help="a file, or a preset that brings its own data")
     add("--preset", default="", metavar="NAME", help="read the file as this data set's")
     add("--list", action="store_true", help="list the presets with their licences")
@@ -167,7 +134,7 @@ def import_(asked: argparse.Namespace) -> int:
     from streams.log import EmbeddedLog
 
     if asked.list:
-        _tell(line for one in PRESETS.values() for line in (f"{one.name}: {one.about}", f"    licence: {one.licence}"))
+        tell(line for one in PRESETS.values() for line in (f"{one.name}: {one.about}", f"    licence: {one.licence}"))
         return 0
     settings = load(asked.settings)
     columns, values = _pairs(asked.map, "--map"), _typed(_pairs(asked.set, "--set"))
@@ -175,7 +142,7 @@ def import_(asked: argparse.Namespace) -> int:
     found = source(asked.source, asked.preset, asked.kind, layout)
     if asked.to_stream:
         counts = to_stream(found.entries, asked.to_stream)
-        _tell([f"{asked.to_stream}: {counts['event']:,} events, {counts['item']:,} item changes"])
+        tell([f"{asked.to_stream}: {counts['event']:,} events, {counts['item']:,} item changes"])
     else:
         opened = EmbeddedLog.open(settings.log)
         try:
@@ -183,8 +150,8 @@ def import_(asked: argparse.Namespace) -> int:
                 taken = to_log(found.entries, opened, progress)
         finally:
             opened.close()
-        _tell(_taken(taken, settings.log.path))
-    _tell(_not_taken(found))
+        tell(_taken(taken, settings.log.path))
+    tell(_not_taken(found))
     return 0
 
 
@@ -213,14 +180,14 @@ def _typed(values: dict[str, str]) -> dict[str, Any]:
     """Times as ms, numbers as numbers."""
     try:
         given = {name: float(values[name]) for name in NUMBERS if name in values}
-        return values | given | ({"ts": _time(values["ts"])} if "ts" in values else {})
+        return values | given | ({"ts": moment_of(values["ts"])} if "ts" in values else {})
     except (ValueError, argparse.ArgumentTypeError) as error:
         raise BadInput(f"--set: {error}") from None
 
 
 # ---------------------------------------------------------------------- train, replay, evaluate
 def _train(verbs: Any) -> None:
-    add = _verb(verbs, "train", train, "train a ranker from the log, and promote it if it is better")
+    add = verb_of(verbs, "train", train, "train a ranker from the log, and promote it if it is better")
     add("what", choices=("ranker",))
     add("--force", action="store_true", help="promote it whatever the comparison says")
     add("--archive", default="", metavar="PATH", help="a folder or URL to learn from, instead of the log in use")
@@ -236,12 +203,12 @@ def train(asked: argparse.Namespace) -> int:
     with alone(settings), shown() as progress:
         outcome = run(settings, Embedder.open(settings), now_ms(), progress, force=asked.force, archive=asked.archive)
     made = outcome.manifest.id if outcome.manifest else "no bundle"
-    _tell([f"{made}, {'promoted' if outcome.promoted else 'not promoted'}; {outcome.lessons:,} lists; {outcome.why}"])
+    tell([f"{made}, {'promoted' if outcome.promoted else 'not promoted'}; {outcome.lessons:,} lists; {outcome.why}"])
     return 0
 
 
 def _replay(verbs: Any) -> None:
-    add = _verb(verbs, "replay", replay, "answer a recorded stream's queries, each from what stands above it")
+    add = verb_of(verbs, "replay", replay, "answer a recorded stream's queries, each from what stands above it")
     add("stream", type=Path, help="items, events and queries in time order, one JSON object a line")
     add("--recommendations", type=Path, required=True, metavar="OUT.jsonl", help="where the answers go")
     add("--no-ranker", action="store_true", help="train no ranker: the blend of the channels ranks")
@@ -268,7 +235,7 @@ def replay(asked: argparse.Namespace) -> int:
             progress=lambda lines: progress("replaying", lines, 0),
         )
     write_answers(asked.recommendations, found.answers)
-    _tell(_replayed(found, asked.recommendations))
+    tell(_replayed(found, asked.recommendations))
     return 0
 
 
@@ -278,15 +245,15 @@ def _replayed(found: Replay, path: Path) -> list[str]:
     return [
         f"{path}: {len(found.answers):,} queries answered, p50 {middle:.2f} ms, p99 {slow:.2f} ms",
         f"{found.lines:,} lines in {found.seconds:.1f} s, {found.events / max(found.seconds, 1e-9):,.0f} events/s",
-        *(f"trained at {_moment(one.ts)} on {one.groups:,} lists in {one.seconds:.1f} s" for one in found.trained),
+        *(f"trained at {moment(one.ts)} on {one.groups:,} lists in {one.seconds:.1f} s" for one in found.trained),
     ]
 
 
 def _evaluate(verbs: Any) -> None:
-    add = _verb(verbs, "evaluate", evaluate, "measure on a recorded stream, beside simple baselines")
+    add = verb_of(verbs, "evaluate", evaluate, "measure on a recorded stream, beside simple baselines")
     add("stream", type=Path, help="items and events in time order, one JSON object a line")
     add("--report", type=Path, required=True, metavar="OUT.html", help="the page; its JSON twin lies beside it")
-    add("--test-from", type=_time, metavar="ISO", help="ask from this time on (the newest fifth of the lines)")
+    add("--test-from", type=moment_of, metavar="ISO", help="ask from this time on (the newest fifth of the lines)")
     add("--most", type=int, default=0, metavar="N", help="ask about so many times at most (0: always)")
 
 
@@ -311,7 +278,7 @@ def evaluate(asked: argparse.Namespace) -> int:
     asked.report.parent.mkdir(parents=True, exist_ok=True)
     asked.report.write_text(to_html(report), encoding="utf-8")
     twin.write_bytes(to_json(report))
-    _tell([print_table(report), f"{asked.report}, {twin}"])
+    tell([print_table(report), f"{asked.report}, {twin}"])
     return 0
 
 
@@ -319,10 +286,10 @@ def evaluate(asked: argparse.Namespace) -> int:
 def _bundles(verbs: Any) -> None:
     inner = verbs.add_parser("bundles", help="list the versions of what answers, and choose which one does")
     acts = inner.add_subparsers(title="verbs", metavar="VERB", required=True)
-    _verb(acts, "list", list_bundles, "list all bundles, newest first")
-    _verb(acts, "promote", promote, "make a bundle serve")("id", metavar="ID")
-    _verb(acts, "rollback", rollback, "go back to the bundle that served before")
-    _verb(acts, "prune", prune, "delete all but the newest (bundles.keep) and those one can go back to")
+    verb_of(acts, "list", list_bundles, "list all bundles, newest first")
+    verb_of(acts, "promote", promote, "make a bundle serve")("id", metavar="ID")
+    verb_of(acts, "rollback", rollback, "go back to the bundle that served before")
+    verb_of(acts, "prune", prune, "delete all but the newest (bundles.keep) and those one can go back to")
 
 
 def list_bundles(asked: argparse.Namespace) -> int:
@@ -333,27 +300,27 @@ def list_bundles(asked: argparse.Namespace) -> int:
     for one in found:
         figures = [f"{one.metrics[name]:.4f}" if name in one.metrics else "-" for name in JUDGED]
         sizes = [f"{one.metrics.get('lists', 0):,.0f}", f"{sum(file.bytes for file in one.files.values()):,}"]
-        rows.append(["*" if one.id == current else "", one.id, _moment(one.created_ms), one.ranker, *figures, *sizes])
-    _tell(_aligned(rows) or [f"no bundles in {store.root}: the blend answers; headwater train ranker makes the first"])
+        rows.append(["*" if one.id == current else "", one.id, moment(one.created_ms), one.ranker, *figures, *sizes])
+    tell(aligned(rows) or [f"no bundles in {store.root}: the blend answers; headwater train ranker makes the first"])
     return 0
 
 
 def promote(asked: argparse.Namespace) -> int:
     """Verify a bundle and make it serve; a running gateway takes it within a second."""
-    _tell([f"{_store(asked).promote(asked.id).id} serves"])
+    tell([f"{_store(asked).promote(asked.id).id} serves"])
     return 0
 
 
 def rollback(asked: argparse.Namespace) -> int:
     """Go back to the bundle that served before."""
-    _tell([f"{_store(asked).rollback()} serves again"])
+    tell([f"{_store(asked).rollback()} serves again"])
     return 0
 
 
 def prune(asked: argparse.Namespace) -> int:
     """Delete what is not kept."""
     gone = _store(asked).prune()
-    _tell([*(f"{one} deleted" for one in gone), f"{len(gone)} bundles deleted"])
+    tell([*(f"{one} deleted" for one in gone), f"{len(gone)} bundles deleted"])
     return 0
 
 
@@ -365,9 +332,9 @@ def _store(asked: argparse.Namespace) -> Bundles:
 def _dead_letters(verbs: Any) -> None:
     inner = verbs.add_parser("dead-letters", help="what was refused, and why")
     acts = inner.add_subparsers(title="verbs", metavar="VERB", required=True)
-    add = _verb(acts, "list", list_letters, "list what was refused, newest first")
+    add = verb_of(acts, "list", list_letters, "list what was refused, newest first")
     add("--limit", type=int, default=20, metavar="N", help="at most so many (20)")
-    add = _verb(acts, "replay", replay_letters, "try again what was refused, and append what is good now")
+    add = verb_of(acts, "replay", replay_letters, "try again what was refused, and append what is good now")
     add("--match", default="", metavar="TEXT", help="only letters with this in their reason or origin")
 
 
@@ -376,8 +343,8 @@ def list_letters(asked: argparse.Namespace) -> int:
     from streams.letters import newest
 
     found = newest(load(asked.settings), asked.limit)
-    _tell(_written(one) for one in found)
-    _tell([] if found else ["no dead letters"])
+    tell(_written(one) for one in found)
+    tell([] if found else ["no dead letters"])
     return 0
 
 
@@ -389,17 +356,17 @@ def replay_letters(asked: argparse.Namespace) -> int:
     for one in outcomes:
         print(f"{one.letter.origin}  {one.reason or f'{one.records} records appended'}")
     refused = sum(bool(one.reason) for one in outcomes)
-    _tell([f"{len(outcomes) - refused} letters replayed, {refused} still refused"])
+    tell([f"{len(outcomes) - refused} letters replayed, {refused} still refused"])
     return int(refused > 0)
 
 
 def _written(letter: Letter) -> str:
     raw = letter.raw if len(letter.raw) <= RAW_TOLD else letter.raw[:RAW_TOLD] + "…"
-    return f"{_moment(letter.ts)}  {letter.origin}  {letter.reason}\n    {raw!r}"
+    return f"{moment(letter.ts)}  {letter.origin}  {letter.reason}\n    {raw!r}"
 
 
 def _settings(verbs: Any) -> None:
-    add = _verb(verbs, "settings", settings, "print the settings as they are in force, as headwater.toml has them")
+    add = verb_of(verbs, "settings", settings, "print the settings as they are in force, as headwater.toml has them")
     add("--markdown", action="store_true", help="print the page docs/settings.md instead")
 
 
@@ -413,7 +380,7 @@ def settings(asked: argparse.Namespace) -> int:
 
 # ---------------------------------------------------------------------- doctor, demo
 def _doctor(verbs: Any) -> None:
-    _verb(verbs, "doctor", doctor, "check whether everything that is needed is there")
+    verb_of(verbs, "doctor", doctor, "check whether everything that is needed is there")
 
 
 def doctor(asked: argparse.Namespace) -> int:
@@ -428,7 +395,7 @@ def doctor(asked: argparse.Namespace) -> int:
 
 
 def _demo(verbs: Any) -> None:
-    add = _verb(verbs, "demo", demo, "play an invented shop, train on it, and serve it to click around in")
+    add = verb_of(verbs, "demo", demo, "play an invented shop, train on it, and serve it to click around in")
     add("--folder", type=Path, help="where all that belongs to it lies (data/demo)")
     add("--fresh", action="store_true", help="delete what an earlier demo left, and start over")
     add("--check", action="store_true", help="check in a folder of its own that it works, and end")
@@ -437,7 +404,7 @@ def _demo(verbs: Any) -> None:
     add("--items", type=int, metavar="N", help="products of the invented shop (600)")
     add("--shoppers", type=int, metavar="N", help="people of the invented shop (700)")
     add("--host", help="address to listen on (gateway.host)")
-    add("--port", type=_port, help="port to listen on (gateway.port)")
+    add("--port", type=port, help="port to listen on (gateway.port)")
 
 
 def demo(asked: argparse.Namespace) -> int:
@@ -447,199 +414,10 @@ def demo(asked: argparse.Namespace) -> int:
 
     given = {name: getattr(asked, name) for name in Play.__struct_fields__}
     wanted = {name: value for name, value in given.items() if value is not None}
-    settings = _at(load(asked.settings), asked.host, asked.port)
+    settings = at_address(load(asked.settings), asked.host, asked.port)
     if asked.check:
         return check(settings, Play(**wanted), now_ms)
     return show(settings, wanted, now_ms, asked.folder, fresh=asked.fresh)
-
-
-# ---------------------------------------------------------------------- Kafka
-def _topics(verbs: Any) -> None:
-    inner = verbs.add_parser("topics", help="make and check the topics on Kafka")
-    acts = inner.add_subparsers(title="verbs", metavar="VERB", required=True)
-    _verb(acts, "create", create_topics, "make the topics that are missing; none is changed or deleted")
-    _verb(acts, "check", check_topics, "name every difference from what is wanted; 1 where there is one")
-    _verb(acts, "describe", describe_topics, "list the topics as they are")
-
-
-def create_topics(asked: argparse.Namespace) -> int:
-    """Make what is missing."""
-    from streams import topics
-
-    made = topics.create(load(asked.settings))
-    _tell([*(f"{one} made" for one in made), f"{len(made)} topics made"])
-    return 0
-
-
-def check_topics(asked: argparse.Namespace) -> int:
-    """A line for each difference."""
-    from streams import topics
-
-    found = topics.check(load(asked.settings))
-    _tell(found or ["all topics are as they must be"])
-    return int(bool(found))
-
-
-def describe_topics(asked: argparse.Namespace) -> int:
-    """A line for each topic."""
-    from streams import topics
-
-    _tell(_aligned(topics.describe(load(asked.settings))))
-    return 0
-
-
-def _worker(verbs: Any) -> None:
-    add = _verb(verbs, "worker", worker, "run the steps over Kafka, as one of any number of workers")
-    add("--instance", help="this worker's own name, kept over restarts (worker.instance)")
-    add("--port", type=_port, help="port of the health page, 0 for any that is free (worker.port)")
-
-
-def worker(asked: argparse.Namespace) -> int:
-    """Work until SIGINT or SIGTERM."""
-    settings = _on_kafka(load(asked.settings), "the worker")
-    given = {name: value for name, value in (("instance", asked.instance), ("port", asked.port)) if value is not None}
-    settings = msgspec.structs.replace(settings, worker=msgspec.structs.replace(settings.worker, **given))
-    _log_to_stderr()
-    from jobs.embedding import Embedder
-    from streams.worker import Worker
-
-    Worker(settings, Embedder.open(settings)).run()
-    return 0
-
-
-def _gateway(verbs: Any) -> None:
-    add = _verb(verbs, "gateway", gateway, "serve the interface and pages on Kafka, as one of any number of gateways")
-    add("--host", help="address to listen on (gateway.host)")
-    add("--port", type=_port, help="port to listen on, 0 for any that is free (gateway.port)")
-    add("--access-log", action="store_true", help="log a line for each call")
-
-
-def gateway(asked: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM."""
-    settings = _on_kafka(_at(load(asked.settings), asked.host, asked.port), "the gateway")
-    _log_to_stderr()
-    from gateway.serving import gateway_on_kafka
-    from jobs.embedding import Embedder
-
-    serving = gateway_on_kafka(settings, Embedder.open(settings), now_ms, access_log=asked.access_log)
-    serving.run(lambda: print(_places(settings, serving.url), flush=True), signals=True)
-    return 0
-
-
-def _archive(verbs: Any) -> None:
-    add = _verb(verbs, "archive", archive, "write what passes over Kafka to Parquet files, or a stream from them")
-    add("--host", help="address of the health page (archive.host)")
-    add("--port", type=_port, help="port of the health page, 0 for any that is free (archive.port)")
-    add("--export", type=Path, metavar="OUT.jsonl", help="write a recorded stream from the archive instead, and end")
-    add("--archive", default="", metavar="PATH", help="with --export: another folder or URL (archive.path)")
-    add("--since", type=_time, default=0, metavar="ISO", help="with --export: events from this time on")
-    add("--queries", action="store_true", help="with --export: a query for each served list too")
-
-
-def archive(asked: argparse.Namespace) -> int:
-    """Archive until SIGINT or SIGTERM, or export."""
-    settings = load(asked.settings)
-    if asked.export is not None:
-        from jobs.recordings import export
-
-        counts = export(settings, asked.export, archive=asked.archive, since_ms=asked.since, queries=asked.queries)
-        _tell([f"{asked.export}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items())])
-        return 0
-    settings = _on_kafka(settings, "the archive")
-    _log_to_stderr()
-    from jobs.archiver import run
-
-    run(settings, lambda port: print(f"archiving; health page on port {port}", flush=True), host=asked.host,
-        port=asked.port)  # fmt: skip
-    return 0
-
-
-def _trainer(verbs: Any) -> None:
-    add = _verb(verbs, "trainer", trainer, "train from the archive whenever it is due")
-    add("--host", help="address of the health page (training.host)")
-    add("--port", type=_port, help="port of the health page, 0 for any that is free (training.port)")
-
-
-def trainer(asked: argparse.Namespace) -> int:
-    """Train now and then until SIGINT or SIGTERM."""
-    settings = load(asked.settings)
-    _log_to_stderr()
-    from jobs.trainer import run
-
-    run(settings, _train_command(asked), now_ms, lambda port: print(f"health page on port {port}", flush=True),
-        host=asked.host, port=asked.port)  # fmt: skip
-    return 0
-
-
-def _on_kafka(settings: Settings, what: str) -> Settings:
-    if not settings.kafka.bootstrap:
-        raise BadSettings(
-            f"{what} needs Kafka, and kafka.bootstrap is empty: set it to the brokers' host:port, "
-            "or use `headwater up`, which needs none"
-        )
-    return settings
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    for name in ("headwater", "uvicorn.access"):
-        logging.getLogger(name).setLevel(logging.INFO)
-
-
-def _dev(verbs: Any) -> None:
-    inner = verbs.add_parser("dev", help="what development needs beside headwater")
-    acts = inner.add_subparsers(title="verbs", metavar="VERB", required=True)
-    add = _verb(acts, "kafka", dev_kafka, "run Kafka on this machine until Ctrl-C; needs Java 17 and, once, Maven")
-    add("--port", type=_port, default=9092, help="of the first broker (9092)")
-    add("--brokers", type=int, choices=(1, 3), default=1, help="how many (1)")
-    add("--folder", type=Path, metavar="DIR", help="where its data stays; without one it is deleted at the end")
-
-
-def dev_kafka(asked: argparse.Namespace) -> int:
-    """Run brokers."""
-    from kafka_dev import run
-
-    run(asked.port, asked.brokers, asked.folder)
-    return 0
-
-
-# ---------------------------------------------------------------------- what verbs share
-def _verb(verbs: Any, name: str, verb: Verb, about: str) -> Callable[..., Any]:
-    """Adds a verb, and gives what adds its arguments."""
-    added = verbs.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
-    added.add_argument("--settings", type=Path, metavar="FILE", help="instead of ./headwater.toml")
-    added.set_defaults(verb=verb)
-    add: Callable[..., Any] = added.add_argument
-    return add
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, got {text!r}")
-    return int(text)
-
-
-def _time(text: str) -> int:
-    """ISO 8601 as ms; UTC where no offset is given."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"wanted a time such as 2011-10-01T08:00:00Z, got {text!r}") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _moment(ts: int) -> str:
-    return datetime.fromtimestamp(ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _tell(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 if __name__ == "__main__":
