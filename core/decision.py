@@ -98,6 +98,19 @@ class Open(msgspec.Struct, frozen=True, array_like=True, gc=False):
     items: tuple[str, ...]
 
 
+class Early(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An act that names a decision which has not been heard of: the two come by ways of their own.
+
+    `mark` is the hash of the act's event id.
+    """
+
+    recommendation_id: str
+    mark: int
+    ts: int
+    outcome: str
+    items: tuple[str, ...]
+
+
 class Attribution(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """State of the attribution step; one a shopper.
 
@@ -107,3 +120,4 @@ class Attribution(msgspec.Struct, frozen=True, array_like=True, gc=False):
     v: int = 1
     open: tuple[Open, ...] = ()
     seen: tuple[int, ...] = ()
+    early: tuple[Early, ...] = ()

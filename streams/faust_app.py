@@ -195,7 +195,7 @@ def run(app: Any, stop: Callable[[], object]) -> None:
         SystemExit: when the app ends by itself.
     """
     process = _Process(app, quiet=True, override_logging=False, redirect_stdouts=False)
-    process.stop_on_signal = stop
+    process.stop_on_signal, process.spinner = stop, None
     process.execute_from_commandline()
 
 

@@ -97,10 +97,16 @@ def messages(entry: Entry) -> Sequence[Message | BadInput]:
         if entry.topic == "items":
             return (parse_change(msgspec.json.decode(entry.value), received_ms=entry.ts),)
         if entry.topic == "decisions":
-            return (_decisions.decode(entry.value),)
+            return (_of_known_version(_decisions.decode(entry.value)),)
         return (_labels.decode(entry.value),)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"cannot be read: {error}") from None
+
+
+def _of_known_version(decision: Decision) -> Decision:
+    if decision.v != 1:
+        raise BadInput(f"decisions of version 1 are known, got v {decision.v}")
+    return decision
 
 
 def as_fed(message: Message) -> Event | ItemChange | Served:

@@ -109,3 +109,30 @@ def test_without_an_open_list_nothing_is_kept_of_an_act() -> None:
     empty = Attribution()
     assert attribute(empty, event("view_item", "a"), SETTINGS) == (empty, ())
     assert attribute(empty, event("view_item", "a"), SETTINGS)[0] is empty
+
+
+def test_a_click_that_overtakes_its_list_waits_for_it() -> None:
+    click = event("select_item", "b", ts=T + 5, recommendation_id="r")
+    state, labels = followed(click, served("r", "abc"))
+    assert labels == [Label(1, "r", "b", "click", T + 5, 5, True)]
+    assert state.early == ()
+    assert followed(click, served("r", "abc"), click)[1] == labels, "the same click again says nothing more"
+
+
+def test_a_click_that_comes_twice_before_its_list_is_told_once() -> None:
+    click = event("select_item", "b", ts=T + 5, recommendation_id="r")
+    assert len(followed(click, click, served("r", "abc"))[1]) == 1
+
+
+def test_what_waits_for_a_list_waits_for_no_other_one_and_not_for_ever() -> None:
+    click = event("select_item", "b", ts=T + 5, recommendation_id="r")
+    state, labels = followed(click, served("other", "abc"))
+    assert labels == []
+    assert len(state.early) == 1
+    assert followed(click, served("other", "abc", T + 3 * DAY))[0].early == ()
+
+
+def test_an_act_before_its_list_was_made_is_no_outcome_of_it() -> None:
+    click = event("select_item", "b", ts=T - 5, recommendation_id="r")
+    state, labels = followed(click, served("r", "abc"))
+    assert (labels, state.early) == ([], ())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core.catalogue import ItemChange
 from core.errors import BadInput, Missing
 from core.events import NO_CURRENCY, Event, Line
-from streams.recorded import Query, first_of, read, span, write
+from streams.recorded import Query, first_of, moment_before, read, span, write
 
 T = 1_600_000_000_000
 
@@ -251,3 +251,14 @@ def test_a_kind_that_no_line_has_is_found_nowhere(tmp_path: Path) -> None:
     path = tmp_path / "stream.jsonl"
     path.write_text('{"kind": "item", "ts": 1}\n')
     assert first_of(path, "query") is None
+
+
+def test_the_nth_newest_moment_before_a_time_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "stream.jsonl"
+    times = (10, 20, 20, 30, 40, 50)
+    path.write_text("".join(f'{{"kind": "event", "ts": {ts}}}\n{{"kind": "item", "ts": {ts}}}\n' for ts in times))
+    assert moment_before(path, "event", 50, 1) == 40
+    assert moment_before(path, "event", 50, 3) == 20, "lines of one time are one moment"
+    assert moment_before(path, "event", 50, 4) == 10
+    assert moment_before(path, "event", 50, 5) is None
+    assert moment_before(path, "query", 50, 1) is None
