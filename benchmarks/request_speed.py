@@ -25,6 +25,7 @@ from core.settings import Settings
 from core.stats import Circle, ItemStats, Neighbours, observe
 from jobs.lessons import Lesson, collect
 from ranker import features
+from ranker.ease import Ease
 from ranker.live import Live
 from ranker.model import train
 from ranker.recommend import Snapshot, draft_list, recommend
@@ -64,7 +65,18 @@ def build(settings: Settings, items: int, rng: np.random.Generator) -> tuple[Sna
     centres = rng.normal(size=(CATEGORIES, DIM))
     vectors = (centres[category] + rng.normal(size=(items, DIM))).astype(np.float32)
     space.offer("made-up", [f"i{n}" for n in range(items)], vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    live.adopt(_ease(settings, category, by_category, rng))
     return Snapshot(settings, live, space, None, "made-up"), profiles
+
+
+def _ease(
+    settings: Settings, category: NDArray[np.int64], by_category: list[NDArray[np.int64]], rng: np.random.Generator
+) -> Ease:
+    """Ties within a category, between as many items as are modelled at most."""
+    count = min(settings.ease.items, len(category))
+    ties = [rng.choice(mine[mine < count], settings.ease.ties) for mine in (by_category[c] for c in category[:count])]
+    weights = rng.normal(size=(count, settings.ease.ties)).astype(np.float32)
+    return Ease(tuple([f"i{n}" for n in range(count)]), np.array(ties, np.int32), weights, NOW)
 
 
 def _profile(k: int, by_category: list[NDArray[np.int64]], rng: np.random.Generator) -> Profile:

@@ -20,7 +20,9 @@ from core.errors import BadSettings
 DAY_S: Final = 86_400.0
 PREFIX: Final = "HEADWATER_"
 # none, no limit, none, any free port, a seed as good as another
-_MAY_BE_0: Final = ("between", "description_words", "memory_bytes", "pool", "port", "seed")
+_MAY_BE_0: Final = (
+    "between", "description_words", "dropout", "hard", "memory_bytes", "pool", "port", "replay", "seed", "weight_decay",
+)  # fmt: skip
 _AT_MOST: Final = {
     ("gateway", "port"): 65_535,
     ("worker", "port"): 65_535,
@@ -28,11 +30,16 @@ _AT_MOST: Final = {
     ("training", "port"): 65_535,
     ("index", "recall"): 1.0,
     ("training", "learning_rate"): 1.0,
+    ("tuning", "learning_rate"): 1.0,
+    ("tuning", "dropout"): 0.9,
+    ("tuning", "held_out"): 0.5,
+    ("tuning", "replay"): 0.9,
 }
 _CHOICES: Final = {
     ("encoder", "device"): ("auto", "cpu", "cuda"),
     ("encoder", "dtype"): ("auto", "bfloat16", "float32"),
     ("index", "kind"): ("auto", "exact", "flat", "ivf"),
+    ("tuning", "rung"): ("full", "top", "lora", "head"),
 }
 
 
@@ -90,7 +97,7 @@ class WorkerSettings(Section, frozen=True):
     session_s: float = 15.0  # silent for this long, a worker loses its partitions to the others
     heartbeat_s: float = 3.0  # between two signs of life
     commit_s: float = 1.0  # between two commits of what was consumed
-    batch: int = 1_000  # records taken at a time
+    batch: int = 4_000  # messages taken through the steps at a time, with a write for each state that moved
     stuck_s: float = 60.0  # with records to read and no commit for this long, the process ends itself
     memory_bytes: int = 4_000_000_000  # with more than this resident, the process ends itself; 0 for no limit
 
@@ -182,6 +189,7 @@ class ChannelSettings(Section, frozen=True):
     seen: int = 80  # seen together with recent items
     sessions: int = 80  # from sessions like this one
     ease: int = 80  # that follow from the whole history
+    after: int = 80  # that others took in the visits after
     text: int = 60  # whose text is near that of recent items
     trending: int = 80  # popular now
     new: int = 20  # new in the catalogue
@@ -204,12 +212,38 @@ class TrainingSettings(Section, frozen=True):
     negatives: int = 40  # of one list
     between: int = 100  # lists a day made for shoppers who are not there; their next visit grades them
     between_s: float = 30 * DAY_S  # how long such a list waits for that visit
-    trees: int = 100  # of the ranker
+    trees: int = 150  # of the ranker
     leaves: int = 31  # of one tree at most; of few examples smaller trees are grown
     learning_rate: float = 0.06  # of the ranker
     seed: int = 7  # of what is drawn at random in training
     host: str = "127.0.0.1"  # address of the trainer's health page
     port: int = 8080  # of the trainer's health page; 0 takes any that is free
+
+
+class TuningSettings(Section, frozen=True):
+    """How headwater train encoder makes a better encoder of the one that encoder.model names."""
+
+    path: Path = Path("data/encoders")  # the folder of trained encoders, and of a run that is under way
+    rung: str = "top"  # what learns: full, top (upper layers), lora (adapters), head (one layer on frozen vectors)
+    layers: int = 2  # upper layers that learn in rung top; what those below give is computed once
+    rank: int = 8  # of the adapters of rung lora
+    learning_rate: float = 5e-5  # of weights that were trained before; new ones of lora and head take 20 times as much
+    weight_decay: float = 0.01  # towards 0, or of an encoder that is trained further, towards what it was
+    dropout: float = 0.1  # of the layers that learn
+    temperature: float = 0.05  # of cosines; lower ones look at the nearest items only
+    pairs: int = 128  # of one step
+    gradients: int = 512  # texts whose gradients are held at a time; more of a step are computed twice
+    negatives: int = 20_000  # items of the catalogue that a step compares with; all, where there are no more
+    hard: int = 4  # of them the nearest ones, that count more from the second round on
+    augment: tuple[str, ...] = ()  # any of drop_fields, drop_words, crop, reorder
+    rounds: int = 12  # times that as many texts are learnt from as there are
+    patience: int = 2  # rounds without a gain on newer events, after which training ends
+    limit_s: float = 3_600.0  # training ends after this long, with the best so far
+    window_s: float = 180 * DAY_S  # events older than this are not learnt from
+    half_life_s: float = 60 * DAY_S  # after this long an event counts half
+    held_out: float = 0.1  # newest share of the events: one half says when to stop, the other how good it is
+    replay: float = 0.3  # share of older pairs when an encoder that was trained before is trained further
+    save_s: float = 60.0  # between two checkpoints, from which a run that was interrupted goes on
 
 
 class BundleSettings(Section, frozen=True):
@@ -238,6 +272,7 @@ class Settings(Section, frozen=True):
     channels: ChannelSettings = ChannelSettings()
     ranking: RankingSettings = RankingSettings()
     training: TrainingSettings = TrainingSettings()
+    tuning: TuningSettings = TuningSettings()
     bundles: BundleSettings = BundleSettings()
 
 

@@ -18,7 +18,7 @@ from jobs.embedding import Embedder
 from jobs.rehearsal import Rehearsal, Trained
 from ranker.channels import CHANNELS
 from ranker.recommend import Draft
-from streams.recorded import Entry, Query, first_of, read
+from streams.recorded import Entry, Query, first_of, moment_before, read
 
 EVERY: Final = 1_000  # lines between two calls of progress
 
@@ -69,7 +69,7 @@ def replay(
     shop = Rehearsal(
         settings,
         embedder,
-        learn_from_ms=first - round(settings.training.window_s * 1000) if ranker and first is not None else None,
+        learn_from_ms=learn_from(stream, first, settings) if ranker and first is not None else None,
         train_from_ms=first or 0,
         channels=channels,
     )
@@ -127,6 +127,13 @@ def as_request(query: Query) -> Request:
 def first_query(stream: Path) -> int | None:
     """When the first query is asked, ms; None when there is none. Rankers nobody asks need not be trained."""
     return first_of(stream, "query")
+
+
+def learn_from(stream: Path, first_ms: int, settings: Settings) -> int:
+    """From when on lists are made to learn from, ms: no longer before the first query than they would be kept."""
+    window_ms = first_ms - round(settings.training.window_s * 1000)
+    enough = moment_before(stream, "event", first_ms, settings.training.max_groups)
+    return max(window_ms, enough or 0)
 
 
 def write_answers(path: Path, answers: Iterable[Answer]) -> None:

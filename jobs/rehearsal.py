@@ -25,7 +25,8 @@ from core.profile import NOBODY, Profile
 from core.settings import Settings
 from jobs.embedding import Embedder
 from jobs.lessons import GRADES, Lesson, collect
-from ranker import features
+from jobs.moments import Moments
+from ranker import ease, features
 from ranker.arrays import Floats
 from ranker.channels import CHANNELS
 from ranker.live import Live
@@ -101,6 +102,9 @@ class Rehearsal:
         self.trained: list[Trained] = []
         self.now_ms = 0
         self._open: dict[str, _Open] = {}
+        self._fitted_ms: int | None = None  # when the model of histories was last fitted
+        self._moments = Moments(settings.training)
+        self._between: dict[str, _Open] = {}  # by shopper, what was made since the last visit, oldest first
         self._texts: dict[str, Item] = {}
         self._held: deque[ItemChange] = deque()
         self._delays = np.zeros(52, np.int64)  # labels by bit length of their delay in ms
@@ -121,6 +125,7 @@ class Rehearsal:
             self._held.append(message)
             return
         if self._learn_from is not None and message.ts >= self._learn_from:
+            self._look_ahead(message.ts)
             self._rehearse(message)
         self.settle()
         self.now_ms = max(self.now_ms, message.ts)
@@ -156,6 +161,7 @@ class Rehearsal:
         self.settle(now_ms)
         self._refuse_past(now_ms)
         self._embed()
+        self._refit(now_ms)
         self._retrain(now_ms)
         return self.snapshot
 
@@ -196,7 +202,9 @@ class Rehearsal:
             if name not in self._open and name not in self._logged:
                 self._decide(event, name, tuple(line.item_id for line in event.items))
         elif event.items and event.name in VISITS and self.comes_back(event):
-            self._decide(event, f"visit-{event.event_id}", None)
+            if self._moments.takes(event.event_id, event.shopper):
+                self._decide(event, f"visit-{event.event_id}", None)
+            self._between.pop(event.shopper, None)
 
     def _decide(self, event: Event, name: str, items: tuple[str, ...] | None) -> None:
         moment = self._moment(event)
@@ -207,6 +215,21 @@ class Rehearsal:
             # a visit asks for items that are new to the shopper too: both kinds are to be ranked well
             drafts.append(self._ask(event.shopper, name, items, moment, exclude_bought=True))
         self.learn(name, event.shopper, drafts, moment)
+
+    def _look_ahead(self, now_ms: int) -> None:
+        """Once a day, lists for some who are not there: what they are told by mail, say, is to be right too."""
+        if now_ms < self.now_ms or not self._moments.begins_day(now_ms):
+            return
+        wait_ms = self.settings.training.between_s * 1000.0
+        self._between = {name: one for name, one in self._between.items() if now_ms - one.ts <= wait_ms}
+        for one in self._moments.absent(self._between):
+            draft = self._ask(one.shopper, one.name, None, now_ms, exclude_bought=one.exclude_bought)
+            self._between[one.shopper] = _Open(now_ms, [self._watched(draft)])
+
+    def _watched(self, draft: Draft) -> _List:
+        ids = self.snapshot.live.ids
+        items = {ids[row]: place for place, row in enumerate(draft.rows.tolist())}
+        return _List(items, draft.features, np.zeros(len(items), np.int8))
 
     def _moment(self, event: Event) -> int | None:
         """When the event calls for a list: at its time, or now if it comes a little late.
@@ -226,6 +249,7 @@ class Rehearsal:
     ) -> Draft:
         request = Request(recommendation_id=name, ts=ts, shopper=shopper, items=items, exclude_bought=exclude_bought)
         self._embed()
+        self._refit(ts)
         # a lesson is what the candidates looked like; how the present ranker orders them does not matter
         return draft_list(request, self.profile(shopper), replace(self.snapshot, ranker=None))
 
@@ -236,11 +260,10 @@ class Rehearsal:
     def learn(self, name: str, shopper: str, drafts: Sequence[Draft], ts: int) -> None:
         """Watch what follows the lists of one moment until their window has passed."""
         self._close(ts)
-        ids = self.snapshot.live.ids
-        lists = []
-        for draft in drafts:
-            items = {ids[row]: place for place, row in enumerate(draft.rows.tolist())}
-            lists.append(_List(items, draft.features, np.zeros(len(items), np.int8)))
+        lists = [self._watched(draft) for draft in drafts]
+        before = self._between.pop(shopper, None)
+        if before is not None:
+            lists += before.lists
         self._open[name] = _Open(ts, lists)
         self.runner.accept(Served(name, ts, shopper, tuple(dict.fromkeys(item for one in lists for item in one.items))))
 
@@ -292,8 +315,25 @@ class Rehearsal:
         self.settle()
         self._embed()
         self.snapshot.refresh()
+        self.fit(self.now_ms)
         for name in list(self._open):
             self._keep(name, self._open.pop(name))
+
+    # ------------------------------------------------------------------ the job that fits histories
+    def _refit(self, now_ms: int) -> None:
+        """Once every so much event time; not at the very time of the newest event, for it must be older."""
+        every_ms = self.settings.ease.every_s * 1000.0
+        if self.now_ms < now_ms and (self._fitted_ms is None or now_ms - self._fitted_ms >= every_ms):
+            self.fit(now_ms)
+
+    def fit(self, now_ms: int) -> None:
+        """Learn what follows from what by the histories of all shoppers so far."""
+        if not self.settings.channels.ease or "ease" not in self.snapshot.channels:
+            return
+        self._fitted_ms = now_ms
+        found = ease.fit((one for _, one in self.runner.tables["profile"].items()), now_ms, self.settings.ease)
+        if found is not None:
+            self.snapshot.live.adopt(found)
 
     # ------------------------------------------------------------------ the ranker job
     def _retrain(self, now_ms: int) -> None:
@@ -307,7 +347,7 @@ class Rehearsal:
             self.snapshot = replace(self.snapshot, ranker=result.ranker)
 
     def _due(self, now_ms: int) -> bool:
-        """After `every_s` of event time, or when half as much again has been learnt."""
+        """After `every_s` of event time, or when `growth` as much again has been learnt."""
         settings = self.settings.training
         fewest = settings.min_groups
         if len(self.lessons) < fewest or now_ms - self.lessons[-fewest].ts > settings.window_s * 1000.0:

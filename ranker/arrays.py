@@ -34,6 +34,23 @@ def best(rows: Rows, scores: NDArray[np.floating[Any]] | NDArray[np.int64], coun
     return rows[np.lexsort((rows, -scores))[:count]]
 
 
+class Spots:
+    """Where an item row stands among the candidates. `scratch` is overwritten at the rows, and must stay so."""
+
+    def __init__(self, rows: Rows, scratch: Rows) -> None:
+        self.rows, self.scratch = rows, scratch
+        scratch[rows] = np.arange(len(rows))
+
+    def spread(self, rows: Rows, values: NDArray[Any], absent: float = np.nan) -> Floats:
+        """Values given by item row, as a column over the candidates."""
+        column = np.full((len(self.rows), *values.shape[1:]), absent, np.float32)
+        if len(rows) and len(self.rows):
+            place = np.minimum(self.scratch[rows], len(self.rows) - 1)
+            mine = self.rows[place] == rows
+            column[place[mine]] = values[mine]
+        return column
+
+
 def grown(array: NDArray[Any], capacity: int, fill: float = 0) -> NDArray[Any]:
     """The array with room for `capacity` rows; the new ones hold `fill`."""
     wider = np.full((capacity, *array.shape[1:]), fill, array.dtype)

@@ -1,6 +1,7 @@
 """What opens a whole bundle: the ranker and the vectors, checked against the settings of the process.
 
     ranker.txt     LightGBM's own text; absent while the blend ranks
+    ease.npz       the model of histories (`ranker.ease`); absent where none could be fitted
     items.txt      item ids, one a line, in the order of the vectors
     vectors.npy    float16, (items, dim), unit length
     texts.npy      int64, by item, when its text had last changed (ms)
@@ -20,6 +21,7 @@ from core.errors import Broken
 from core.manifest import Manifest
 from core.settings import Settings
 from ranker import features
+from ranker.ease import Ease
 from ranker.model import Ranker
 from ranker.recommend import Snapshot
 
@@ -35,6 +37,7 @@ class Opened:
     items: tuple[str, ...]
     vectors: NDArray[np.float16]
     texts: NDArray[np.int64]
+    ease: Ease | None
 
 
 def save(folder: Path, ranker: Ranker | None, snapshot: Snapshot) -> None:
@@ -42,6 +45,8 @@ def save(folder: Path, ranker: Ranker | None, snapshot: Snapshot) -> None:
     if ranker is not None:
         ranker.save(folder / RANKER)
     live, space = snapshot.live, snapshot.space
+    if live.ease is not None:
+        live.ease.ease.save(folder)
     if space is None:
         (folder / ITEMS).write_text("")
         np.save(folder / VECTORS, np.zeros((0, 0), np.float16))
@@ -74,4 +79,4 @@ def open_bundle(folder: Path, manifest: Manifest, settings: Settings) -> Opened:
     text = (folder / ITEMS).read_text()
     items = tuple(text.split("\n")) if text else ()
     vectors = np.load(folder / VECTORS, mmap_mode="r")
-    return Opened(manifest, ranker, items, vectors, np.load(folder / TEXTS))
+    return Opened(manifest, ranker, items, vectors, np.load(folder / TEXTS), Ease.load(folder))

@@ -12,15 +12,18 @@ from typing import Final
 import numpy as np
 
 from core.ids import DAY_MS
-from ranker.arrays import Floats, Rows
+from ranker.arrays import Floats, Rows, best
 from ranker.context import Context
+from ranker.ease import strength
 from ranker.live import Live
+from ranker.sequence import lately
 from ranker.space import Space
 
 Found = tuple[Rows, Floats]
 Channel = Callable[[Context, Live, Space | None, int], Found]
 
 OWN_HALF_LIFE_MS: Final = 60 * DAY_MS
+STRANGER: Final = 3  # times as many popular items for a shopper without a history
 PRIOR: Final = 2.0  # sessions' worth of doubt about an item's neighbours
 _NOTHING: Final[Found] = (np.zeros(0, np.int64), np.zeros(0, np.float32))
 _ACT_WEIGHT: Final = np.array([0.0, 1.0, 1.0, 1.5, 2.0, 3.0], np.float32)  # by Act
@@ -62,6 +65,27 @@ def sessions(ctx: Context, live: Live, space: Space | None, quota: int) -> Found
     return live.sum_by_row(items[real], (_ACT_WEIGHT[acts] * near[:, None])[real])
 
 
+def ease(ctx: Context, live: Live, space: Space | None, quota: int) -> Found:
+    """What follows from the whole history, by a model of everybody's."""
+    if live.ease is None or not len(ctx.own):
+        return _NOTHING
+    settings = live.settings.ease
+    amount = strength(ctx.memory[:, :4], ctx.column("last"), ctx.request.ts, settings.half_life_s * 1000.0)
+    liked = np.flatnonzero((amount > 0) & (ctx.column("opinion") >= 0))
+    sources = best(liked, amount[liked], settings.sources)
+    rows, scores = live.sum_by_row(*live.ease.follow(ctx.own[sources], amount[sources]))
+    return rows[scores > 0], scores[scores > 0]
+
+
+def after(ctx: Context, live: Live, space: Space | None, quota: int) -> Found:
+    """What others took in later visits than what the shopper took in the last ones."""
+    if live.after is None or not len(ctx.own):
+        return _NOTHING
+    rows, weights = lately(ctx)
+    found, scores = live.sum_by_row(*live.after.follow(rows, weights))
+    return found[scores > 0], scores[scores > 0]
+
+
 def text(ctx: Context, live: Live, space: Space | None, quota: int) -> Found:
     """Items whose text is like that of the history."""
     if space is None or ctx.taste is None:
@@ -85,12 +109,20 @@ def new(ctx: Context, live: Live, space: Space | None, quota: int) -> Found:
     return rows, score
 
 
+def quota_of(name: str, ctx: Context, live: Live) -> int:
+    """How many candidates a channel brings. To a stranger only popular and new items can be shown: more of them."""
+    quota: int = getattr(live.settings.channels, name)
+    return quota if len(ctx.history) or name != "trending" else STRANGER * quota
+
+
 CHANNELS: Final[dict[str, Channel]] = {
     "own": own,
     "bought": _circle("bought"),
     "carted": _circle("carted"),
     "seen": _circle("seen"),
     "sessions": sessions,
+    "ease": ease,
+    "after": after,
     "text": text,
     "trending": trending,
     "new": new,

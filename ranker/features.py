@@ -7,6 +7,7 @@ Unknown is NaN, which LightGBM treats as missing. Times are log seconds, counts 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from core.ids import digest
 from core.settings import Settings
 from core.stats import SIGNALS
-from ranker.arrays import Floats, Rows
+from ranker import affinity, demand, habits, sequence, traits
+from ranker.arrays import Floats, Rows, Spots
 from ranker.channels import CHANNELS, Found
 from ranker.context import Context
 from ranker.live import Live
@@ -30,7 +32,12 @@ RATES: Final = (("click", "shown", 20.0), ("buy", "view", 20.0), ("again", "buy"
 
 def names(settings: Settings) -> tuple[str, ...]:
     """Column names, in order. They depend on the half-lives alone."""
-    lives = [_span(s) for s in settings.popularity.half_lives_s]
+    return _names(settings.popularity.half_lives_s)
+
+
+@lru_cache(maxsize=8)
+def _names(half_lives_s: tuple[float, ...]) -> tuple[str, ...]:
+    lives = [_span(s) for s in half_lives_s]
     per_channel = [f"{channel}_{what}" for channel in CHANNELS for what in ("score", "share", "rank")]
     counted = [f"{signal}_{life}" for signal in COUNTED for life in (*lives, "ever")]
     trends = [f"{signal}_{a}_{b}" for signal in _TRENDS for a, b in pairwise(lives[1:])]
@@ -41,13 +48,19 @@ def names(settings: Settings) -> tuple[str, ...]:
         "own_since_buy", "own_since_first", "own_gap_ratio", "own_basket_share", "own_faded",
         "baskets", "basket_size", "basket_gap", "since_basket", "basket_due", "own_items", "tenure", "since_seen",
         "category_share", "root_share", "category_buys", "category_views", "category_rate",
-        "text_taste", "text_max", "text_last", "text_margin",
+        "text_taste", "text_max", "text_last", "text_margin", *habits.NAMES, *demand.NAMES,
+        *affinity.NAMES, *sequence.NAMES, *[f"number_{place}" for place in range(traits.NUMBERS)],
     )  # fmt: skip
 
 
 def schema(settings: Settings) -> str:
     """Hash of the columns: logged with every row, and a ranker refuses rows of another."""
-    return digest(*names(settings))
+    return _hash_of(names(settings))
+
+
+@lru_cache(maxsize=8)
+def _hash_of(columns: tuple[str, ...]) -> str:
+    return digest(*columns)
 
 
 def compute(
@@ -55,41 +68,30 @@ def compute(
 ) -> Floats:
     """Features of the candidates, `(rows, columns)` float32."""
     now = ctx.request.ts
-    spot = _Spots(rows, live.place)
+    spot = Spots(rows, live.place)
     columns: list[NDArray[Any]] = []
     for channel in CHANNELS:
         columns += _channel(spot, found.get(channel))
     columns.append(fused)
-    columns += _popularity(rows, live, now)
+    faded = live.counters.all_at(rows, now)
+    columns += _popularity(rows, faded, live)
     columns += _item(ctx, rows, live, now)
     columns += _pair(ctx, spot, now)
     columns += _shopper(ctx, len(rows), now)
     columns += _category(ctx, rows, live, now)
     columns += _text(ctx, rows, space)
+    columns += habits.columns(ctx, spot, live)
+    columns += demand.columns(faded, live)
+    columns += affinity.columns(ctx, rows, live, space)
+    columns += sequence.columns(ctx, spot, live, space)
+    columns += list(live.traits.numbers[rows].T)
     matrix = np.empty((len(rows), len(columns)), np.float32)
     for place, column in enumerate(columns):
         matrix[:, place] = column
     return matrix
 
 
-class _Spots:
-    """Where an item row stands among the candidates."""
-
-    def __init__(self, rows: Rows, scratch: Rows) -> None:
-        self.rows, self.scratch = rows, scratch
-        scratch[rows] = np.arange(len(rows))
-
-    def spread(self, rows: Rows, values: NDArray[Any], absent: float = np.nan) -> Floats:
-        """Values given by item row, as a column over the candidates."""
-        column = np.full((len(self.rows), *values.shape[1:]), absent, np.float32)
-        if len(rows) and len(self.rows):
-            place = np.minimum(self.scratch[rows], len(self.rows) - 1)
-            mine = self.rows[place] == rows
-            column[place[mine]] = values[mine]
-        return column
-
-
-def _channel(spot: _Spots, found: Found | None) -> list[NDArray[Any]]:
+def _channel(spot: Spots, found: Found | None) -> list[NDArray[Any]]:
     """Score, score over the highest, and log rank among the candidates."""
     absent = np.full(len(spot.rows), np.nan, np.float32)
     if found is None or not len(found[0]):
@@ -103,8 +105,8 @@ def _channel(spot: _Spots, found: Found | None) -> list[NDArray[Any]]:
     return [score, score / top if top > 0 else score, rank]
 
 
-def _popularity(rows: Rows, live: Live, now: int) -> list[NDArray[Any]]:
-    faded = live.counters.all_at(rows, now)[:, _COUNTED]
+def _popularity(rows: Rows, counters: Floats, live: Live) -> list[NDArray[Any]]:
+    faded = counters[:, _COUNTED]
     ever = live.counters.total[rows][:, _COUNTED, None]
     counts = np.log1p(np.concatenate([faded, ever], 2))
     lives = live.counters.half_lives_ms.astype(np.float32)
@@ -123,7 +125,7 @@ def _item(ctx: Context, rows: Rows, live: Live, now: int) -> list[NDArray[Any]]:
     columns: list[NDArray[Any]] = []
     for hit, of, prior in RATES:
         hits, tries = ever(rows, hit), ever(rows, of)
-        mean = _mean_rate(live, hit, of)
+        mean = live.rate(hit, of)
         columns.append((hits + prior * mean) / (tries + prior))
     price = live.price[rows]
     liked = live.price[ctx.history]
@@ -134,13 +136,7 @@ def _item(ctx: Context, rows: Rows, live: Live, now: int) -> list[NDArray[Any]]:
     ]  # fmt: skip
 
 
-def _mean_rate(live: Live, hit: str, of: str) -> float:
-    """The shop's own rate of one signal per other, to shrink an item's towards."""
-    hits, tries = live.shop_totals[hit], live.shop_totals[of]
-    return min(1.0, hits / tries) if tries else 0.0
-
-
-def _pair(ctx: Context, spot: _Spots, now: int) -> list[NDArray[Any]]:
+def _pair(ctx: Context, spot: Spots, now: int) -> list[NDArray[Any]]:
     col, baskets = ctx.column, max(1, ctx.profile.baskets)
     buys, first_buy, last_buy = col("buys"), col("first_buy"), col("last_buy")
     gap = np.where(buys > 1, (last_buy - first_buy) / np.maximum(buys - 1, 1), np.nan)
@@ -184,7 +180,7 @@ def _category(ctx: Context, rows: Rows, live: Live, now: int) -> list[NDArray[An
     where = np.maximum(leaf, 0).astype(np.int64)
     columns = [np.where(placed, np.log1p(live.categories.at(where, s, now)[:, week]), np.nan) for s in ("buy", "view")]
     clicks, shown = live.categories.ever(where, "click"), live.categories.ever(where, "shown")
-    rate = (clicks + 20.0 * _mean_rate(live, "click", "shown")) / (shown + 20.0)
+    rate = (clicks + 20.0 * live.rate("click", "shown")) / (shown + 20.0)
     return [*shares, *columns, np.where(placed, rate, np.nan)]
 
 

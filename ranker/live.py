@@ -21,7 +21,9 @@ from core.profile import Profile
 from core.settings import Settings
 from core.stats import CATEGORY, RELATIONS, SIGNALS, Circle, ItemStats, Neighbours
 from ranker.arrays import Floats, Rows, best, grown, sum_by_key
+from ranker.ease import Ease, Ties
 from ranker.sessions import SessionIndex
+from ranker.traits import Traits
 
 SIGNAL: Final = {name: column for column, name in enumerate(SIGNALS)}
 TREND_WEIGHTS: Final = {"view": 1.0, "click": 1.0, "cart": 3.0, "buy": 6.0}
@@ -117,6 +119,9 @@ class Live:
         width, half_life_ms = settings.neighbours.served, settings.neighbours.half_life_s * 1000.0
         self.circles = {relation: Circles(width, half_life_ms) for relation in RELATIONS}
         self.sessions = SessionIndex(settings.sessions)
+        self.ease: Ties | None = None  # None before a job has fitted it
+        self.after: Ties | None = None  # sequels, fitted with it
+        self._heard = 0  # rows there were when it was taken
         self.sold = np.zeros(0, bool)  # in the catalogue now
         self.stock = np.zeros(0, bool)
         self.price = np.zeros(0, np.float32)  # NaN where unknown
@@ -128,6 +133,7 @@ class Live:
         self.root = np.zeros(0, np.int32)  # row of the widest category above it
         self.trend = np.zeros(0, np.float64)  # log2 of the weighted counters plus time in half-lives
         self.place = np.zeros(0, np.int64)  # scratch of `sum_by_row`
+        self.traits = Traits()
         self.category_rows: dict[str, int] = {}
         self.categories = Counters(half_lives_ms)
         self.members: list[list[int]] = []  # item rows by category row
@@ -162,6 +168,16 @@ class Live:
         for key, neighbours in pending.get("item-neighbours", {}).items():
             self._put_neighbours(key, neighbours)
         self._put_profiles(pending.get("profiles", {}))
+        if self.ease is not None and self.ease.unheard and len(self.ids) > self._heard:
+            self.adopt(self.ease.ease)
+
+    def adopt(self, ease: Ease) -> None:
+        """Answer from this model. Of its items, those nobody has heard of here wait until somebody has."""
+        self._heard = len(self.ids)
+        self.ease, self.after = (
+            Ties(one, [self.rows.get(item, -1) for item in one.items]) if one is not None else None
+            for one in (ease, ease.after)
+        )
 
     def row(self, item_id: str) -> int:
         """The item's row, a new one when it was never heard of."""
@@ -198,6 +214,7 @@ class Live:
         for circles in self.circles.values():
             circles.grow(capacity)
         self.sessions.grow(capacity)
+        self.traits.grow(capacity)
 
     def _put_item(self, key: str, item: Item | None) -> None:
         row, self.has_catalogue = self.row(key), True
@@ -215,6 +232,7 @@ class Live:
         if before is None:
             self.since[row] = item.since
             insort(self._arrivals, row, key=self._arrival)
+        self.traits.put(row, item)
         if item.price is not None:
             self.price[row] = item.price
         elif before is not None and before.price is not None:
@@ -300,6 +318,11 @@ class Live:
                 self.sessions.put(key, session.id, session.last, pairs)
 
     # ------------------------------------------------------------------ what requests ask
+    def rate(self, hit: str, of: str) -> float:
+        """The shop's own rate of one signal per other, to shrink an item's towards."""
+        hits, tries = self.shop_totals[hit], self.shop_totals[of]
+        return min(1.0, hits / tries) if tries else 0.0
+
     def trending(self, now_ms: int, count: int) -> tuple[Rows, Floats]:
         """The items used most of late, best first, with their decayed weight now.
 

@@ -18,6 +18,8 @@ from core.settings import TrainingSettings
 from ranker.arrays import Floats
 
 GAINS = (0, 1, 3, 7)  # of the grades none, click or view, cart, buy
+ROWS_A_LEAF = 8_000  # where there are few examples, smaller trees
+FEWEST_LEAVES = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +75,14 @@ def train(
         examples: lists in time order, each with at least one grade above 0.
         names: of the columns.
         schema: their hash.
-        settings: trees, leaves, learning rate, seed.
+        settings: trees, the most leaves of one, learning rate, seed.
         threads: 0 takes all cores.
     """
     parameters = {
         "objective": "lambdarank",
         "label_gain": list(GAINS),
         "lambdarank_truncation_level": 20,
-        "num_leaves": settings.leaves,
+        "num_leaves": min(settings.leaves, max(FEWEST_LEAVES, len(examples.features) // ROWS_A_LEAF)),
         "learning_rate": settings.learning_rate,
         "min_data_in_leaf": 50,
         "feature_fraction": 0.7,

@@ -21,7 +21,7 @@ from core.profile import NOBODY, Profile
 from core.settings import Settings
 from ranker import features
 from ranker.arrays import Floats, Rows, best
-from ranker.channels import CHANNELS, Found
+from ranker.channels import CHANNELS, Found, quota_of
 from ranker.context import Context, understand
 from ranker.live import Live
 from ranker.model import Ranker
@@ -33,7 +33,8 @@ from ranker.space import Space
 # weights of the channels in the blend, by weighted reciprocal rank fusion
 # (Cormack et al., "Reciprocal Rank Fusion outperforms Condorcet", SIGIR 2009)
 BLEND = {
-    "own": 1.0, "bought": 0.6, "carted": 0.5, "seen": 0.5, "sessions": 0.7, "text": 0.15, "trending": 0.4, "new": 0.05,
+    "own": 1.0, "bought": 0.6, "carted": 0.5, "seen": 0.5, "sessions": 0.7, "ease": 0.5, "after": 0.3, "text": 0.15,
+    "trending": 0.4, "new": 0.05,
 }  # fmt: skip
 FUSION_K = 60.0
 _NOTHING: Found = (np.zeros(0, np.int64), np.zeros(0, np.float32))
@@ -121,7 +122,7 @@ def _draft(request: Request, profile: Profile, snapshot: Snapshot) -> Draft:
         if request.items is not None:
             rows, fused = _given(request.items, found, live)
         else:
-            rows, fused = _union(found, gate, snapshot, request.n)
+            rows, fused = _union(ctx, found, gate, snapshot)
     if snapshot.explained or snapshot.ranker is not None:
         matrix = features.compute(ctx, rows, found, fused, live, space)
     else:
@@ -138,9 +139,8 @@ def _draft(request: Request, profile: Profile, snapshot: Snapshot) -> Draft:
 def _retrieve(ctx: Context, gate: Gate, snapshot: Snapshot) -> dict[str, Found]:
     """What each channel found and the gate lets pass, best first for as many as its quota."""
     found = {}
-    quotas = snapshot.settings.channels
     for name in snapshot.channels:
-        quota = getattr(quotas, name)
+        quota = quota_of(name, ctx, snapshot.live)
         if not quota:
             continue
         rows, scores = CHANNELS[name](ctx, snapshot.live, snapshot.space, quota)
@@ -149,18 +149,18 @@ def _retrieve(ctx: Context, gate: Gate, snapshot: Snapshot) -> dict[str, Found]:
     return found
 
 
-def _fuse(found: dict[str, Found], snapshot: Snapshot) -> tuple[Rows, Floats]:
+def _fuse(ctx: Context, found: dict[str, Found], snapshot: Snapshot) -> tuple[Rows, Floats]:
     """Items within a channel's quota, with their weighted reciprocal ranks added up."""
     rows, weights = [np.zeros(0, np.int64)], list[NDArray[Any]]()
     for name, (brought, scores) in found.items():
-        top = best(brought, scores, getattr(snapshot.settings.channels, name))
+        top = best(brought, scores, quota_of(name, ctx, snapshot.live))
         rows.append(top)
         weights.append(BLEND[name] / (FUSION_K + 1.0 + np.arange(len(top))))
     return snapshot.live.sum_by_row(np.concatenate(rows), np.concatenate([np.zeros(0), *weights]))
 
 
-def _union(found: dict[str, Found], gate: Gate, snapshot: Snapshot, n: int) -> tuple[Rows, Floats]:
-    rows, fused = _fuse(found, snapshot)
+def _union(ctx: Context, found: dict[str, Found], gate: Gate, snapshot: Snapshot) -> tuple[Rows, Floats]:
+    n, (rows, fused) = ctx.request.n, _fuse(ctx, found, snapshot)
     if len(rows) < n:
         rest = np.setdiff1d(gate.all(), rows)
         rest = best(rest, snapshot.live.trend[rest], n - len(rows))

@@ -61,6 +61,7 @@ class Worker:
         self._short = {topics.full(settings, topic): topic for stage in self._stages for topic in stage.reads}
         faust_app.listen(self.app, settings, sorted(self._short.values()), self._line.put)
         self._seen = Seen(clock())
+        self._partitions: list[int] = []  # ours, for the health page
         self._watchdog = Watchdog(settings.worker, self._stands)
         self._stopping, self._idle = False, asyncio.Event()
         self._figures = {"events": 0, "refused": 0, "repeated": 0, "batches": 0, "given_up": 0}
@@ -290,6 +291,7 @@ class Worker:
         seen = self._seen._replace(recovering=recovering, remaining=remaining)
         try:
             ours = [tp for tp in consumer.assignment() if tp.topic in self._short]
+            self._partitions = sorted({tp.partition for tp in ours})
             ends, begins = (
                 await asyncio.wait_for(
                     asyncio.gather(consumer.highwaters(*ours), consumer.earliest_offsets(*ours)), ASK_S
@@ -318,6 +320,6 @@ class Worker:
             "line_records": len(self._line),
             "vectors_waiting": self._vectoriser.waiting if self._vectoriser else 0,
             "vectors_encoded": self._vectoriser.encoded if self._vectoriser else 0,
-            "partitions": sorted(self._shelf("profile").values_of),
+            "partitions": self._partitions,
             "resident_bytes": resident_bytes(),
         }

@@ -19,9 +19,8 @@ from core.errors import BadInput, Unavailable
 from core.events import Event
 from core.settings import LogSettings, Settings
 from gateway.client import Client
-from streams.messages import as_fed
 from streams.log import EmbeddedLog, New
-from streams.messages import messages, of_output
+from streams.messages import as_fed, messages, of_output
 from streams.runner import Runner
 from streams.topology import SOURCES, build
 

@@ -185,7 +185,64 @@ def test_the_newest_lessons_are_kept() -> None:
     shop.finish()
     moments = [one.ts for one in shop.lessons]
     assert len(moments) == 20
-    assert min(moments) > T + 2 * DAY
+    assert min(moments) > T + 0.5 * DAY
+
+
+def test_where_there_are_more_visits_than_are_kept_a_sample_is_learnt_from() -> None:
+    many, few = (rehearsed(habits_log(days=6), small_settings(max_groups=most)) for most in (10_000, 40))
+    assert many._learnt > 2 * few._learnt > 40
+    whole = {one.ts for one in many.lessons}
+    assert {one.ts for one in few.lessons} <= whole | {one.ts for one in many._open.values()}
+
+
+# ---------------------------------------------------------------------- lists between visits
+def between(visits: Sequence[float], **training: Any) -> Rehearsal:
+    """Ida buys at these days, each time something else; on every day bob looks in."""
+    sales = [sale("ida", *pair, ts=round(T + day * DAY)) for day, pair in zip(visits, ("ab", "cd"), strict=False)]
+    others = [event("view_item", "c", user_id="bob", ts=T + n * DAY + HOUR) for n in range(20)]
+    log = sorted([*sales, *others], key=lambda one: one.ts)
+    return rehearsed([*shelf(), *log], small_settings(**({"between": 5} | training)), learn_from_ms=T)
+
+
+def test_a_list_made_between_visits_is_graded_by_the_next_one() -> None:
+    with_it, without = between([0, 9.5]), between([0, 9.5], between=0)
+    for shop in (with_it, without):
+        shop.finish()
+    buys = [one for one in with_it.lessons if one.ts == T + 9.5 * DAY]
+    assert len(buys) == len([one for one in without.lessons if one.ts == T + 9.5 * DAY]) + 1
+    assert (buys[-1].grades == 3).sum() == 2
+
+
+def test_a_list_between_visits_is_made_of_what_was_known_then() -> None:
+    shop = between([0, 9.5])
+    early = between([0])._between["ida"]
+    shop.finish()
+    lesson = [one for one in shop.lessons if one.ts == T + 9.5 * DAY][-1]
+    kept = {row.tobytes() for row in early.lists[0].features}
+    assert {row.tobytes() for row in lesson.features} <= kept
+
+
+def test_who_does_not_come_back_is_forgotten() -> None:
+    assert "ida" in between([0], between_s=30 * 86_400.0)._between
+    made = between([0], between_s=2 * 86_400.0)._between
+    assert all(one.ts > T + 16 * DAY for one in made.values())
+
+
+# ---------------------------------------------------------------------- the model of histories
+def test_histories_are_fitted_again_on_event_time() -> None:
+    shop, seen = Rehearsal(small_settings(), learn_from_ms=T), set[int]()
+    for entry in habits_log(days=20):
+        assert not isinstance(entry, Query)
+        shop.accept(entry)
+        ease = shop.snapshot.live.ease
+        if ease is not None:
+            seen.add(ease.ease.max_event_ms)
+            assert ease.ease.max_event_ms <= shop.now_ms
+    assert len(seen) in (2, 3)
+
+
+def test_a_channel_that_is_switched_off_is_not_fitted() -> None:
+    assert rehearsed(habits_log(days=3), channels=("own", "trending")).snapshot.live.ease is None
 
 
 # ---------------------------------------------------------------------- when a ranker is trained
@@ -204,7 +261,7 @@ def trained_at(days: Sequence[float], settings: Settings, **more: Any) -> list[T
 
 
 def test_a_ranker_is_trained_when_enough_was_learnt_and_again_when_half_as_much_came() -> None:
-    found = trained_at([n / 4 for n in range(41)], small_settings(min_groups=50, every_s=365 * 86_400.0))
+    found = trained_at([n / 4 for n in range(41)], small_settings(min_groups=50, growth=0.5, every_s=365 * 86_400.0))
     groups = [one.groups for one in found]
     assert len(groups) > 2
     assert 50 <= groups[0] < 70

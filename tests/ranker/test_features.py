@@ -67,7 +67,8 @@ def test_an_items_features_do_not_depend_on_the_other_candidates(shopper: str) -
     whole, part = computed(shop, shopper, ALL)[0], computed(shop, shopper, ALL[5:12][::-1])[0]
     for place, name in enumerate(features.names(shop.settings)):
         if not name.endswith(PER_LIST):
-            np.testing.assert_array_equal(whole[5:12, place], part[::-1, place], err_msg=name)
+            # matrix products of another size may round in another way
+            np.testing.assert_allclose(whole[5:12, place], part[::-1, place], rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 def test_asking_twice_gives_the_same_features() -> None:

@@ -1,0 +1,43 @@
+"""How the candidates of a list stand to each other in demand, and who takes them for the first time."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranker.arrays import Floats
+from ranker.live import SIGNAL, Live
+
+DAY_MS: Final = 86_400_000.0
+RANKED: Final = (1.0, 2.0, 7.0, 30.0)  # half-lives in days; the nearest that are kept
+KINDS: Final = ("first", "buy", "view")  # bought by somebody for the first time, bought, viewed
+_COUNTS: Final = tuple([f"first_{days:g}d" for days in RANKED])
+NAMES: Final = (*_COUNTS, "first_share", *[f"{kind}_{days:g}d_rank" for kind in KINDS for days in RANKED])
+
+
+def columns(counters: Floats, live: Live) -> list[NDArray[Any]]:
+    """All of `NAMES`, by candidate: faded first sales and their share of all sales, and log ranks within the list.
+
+    Args:
+        counters: of the candidates, decayed to now, `(rows, signals, half-lives)`.
+        live: tells the half-lives.
+    """
+    lives = live.counters.half_lives_ms
+    places = [int(np.argmin(np.abs(np.log(lives / (days * DAY_MS))))) for days in RANKED]
+    faded = counters[:, :, places]
+    buy, again, view = (faded[:, SIGNAL[name]] for name in ("buy", "again", "view"))
+    first = np.maximum(buy - again, 0.0)
+    ranks = [_rank(table[:, place]) for table in (first, buy, view) for place in range(len(places))]
+    share = (first[:, -1] + 1.0) / (buy[:, -1] + 2.0)
+    return [*np.log1p(first).T, share, *ranks]
+
+
+def _rank(values: Floats) -> NDArray[Any]:
+    """Log rank among the candidates, highest first; equal ones share the mean of their places."""
+    distinct, place, count = np.unique(-values, return_inverse=True, return_counts=True)
+    end = np.cumsum(count)
+    if len(distinct) < 2:
+        return np.full(len(values), np.nan, np.float32)
+    return np.log1p(end - (count + 1) / 2.0)[place]
