@@ -9,12 +9,13 @@ import asyncio
 import signal
 import tempfile
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import faust
+from aiokafka.errors import IllegalStateError
 from faust.stores.memory import Store
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -111,33 +112,73 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.done: dict[TP, int] = {}  # the next offset to read, by partition
+        self._asked: dict[TP, int] = {}  # what was asked for a second time, because an answer began behind it
 
     def _new_consumer_thread(self) -> _Thread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         found: Any
-        found, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
+        found, active = await self._wait_next_records(timeout)
         if found is None or self.should_stop:
             return
         if not self.flow_active:
             await self.perform_seek()
             return
+        changed = generation != self.app.consumer_generation_id
         for tp, records in found.items():
-            if active is not None and tp not in active:
-                continue
-            if tp.topic in self.app.tables.changelog_topics:
+            if changed or (active is not None and tp not in active):
+                await self._ask_again(tp)
+            elif self._is_changelog_tp(tp):
                 self._table(tp.topic).data.apply(records[:-1])
                 yield tp, self._to_message(tp, records[-1])
             elif not await self._hand_on(generation, tp, records):
                 return
 
+    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
+        self.not_waiting_next_records.clear()  # Faust means to, and sets it
+        try:
+            return await super()._getmany(active_partitions, timeout)
+        finally:
+            self.not_waiting_next_records.set()
+
+    async def perform_seek(self) -> None:
+        """To what is committed; a partition of which nothing is begins anew, which Faust leaves where it stands.
+
+        From there on no record may be missing, see `_hand_on`.
+        """
+        await self._landed()
+        await super().perform_seek()
+        fresh = [tp for tp in self.assignment() if not self._is_changelog_tp(tp) and not self._committed_offset.get(tp)]
+        if fresh:
+            await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, fresh))
+            self._read_offset.update(await self.earliest_offsets(*fresh))
+        self._asked.clear()
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """For recovery, once what was asked for before has come and gone: it would be taken for newer than it is."""
+        await self._landed()
+        await super().seek_wait(partitions)
+
+    async def _landed(self) -> None:
+        if not self.flow_active:
+            await self.wait_for_stopped_flow()
+
     async def _hand_on(self, generation: int, tp: TP, records: Sequence[Any]) -> bool:
-        """False when the group changes meanwhile: what is read before it is settled would be read again."""
-        first = self._read_offset.get(tp) or 0
-        heard = [Read(generation, tp, record) for record in records if record.offset >= first]
-        if not heard:
+        """False when the group changes meanwhile: what is read before it is settled will be read again.
+
+        An answer to a question from before the group changed may begin further on than where we
+        stand. Taking it would make the guard take what lies between for known. So a gap is asked
+        for again, and believed when it is there a second time: compaction and retention make some.
+        """
+        expected = self._read_offset.get(tp)
+        heard = [Read(generation, tp, one) for one in records if expected is not None and one.offset >= expected]
+        if not heard or expected is None:
+            return True
+        if heard[0].record.offset > expected != self._asked.get(tp):
+            self._asked[tp] = expected
+            await self._ask_again(tp)
             return True
         app: Any = self.app
         await self.wait_first(app.hear(heard), self.suspend_flow.wait())
@@ -145,6 +186,13 @@ class Consumer(driver.Consumer):
             return False
         self._read_offset[tp] = heard[-1].record.offset + 1
         return True
+
+    async def _ask_again(self, tp: TP) -> None:
+        """For what follows what we have of a partition: an answer was dropped, and the consumer stands behind it."""
+        expected = self._read_offset.get(tp)
+        if expected is not None and not self._is_changelog_tp(tp):
+            with suppress(IllegalStateError):  # it is not ours any more
+                await self._thread.call_thread(self._thread._ensure_consumer().seek, tp, expected)
 
     def _table(self, changelog: str) -> Any:
         tables: Any = self.app.tables
@@ -163,14 +211,7 @@ class Consumer(driver.Consumer):
         self.done.clear()
         await super().on_partitions_revoked(revoked)
 
-    async def perform_seek(self) -> None:
-        """To what is committed; a partition of which nothing is begins anew, which Faust leaves where it stands."""
-        await super().perform_seek()
-        fresh = [tp for tp in self.assignment() if not self._is_changelog_tp(tp) and not self._committed_offset.get(tp)]
-        if fresh:
-            await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, fresh))
-
-    def verify_event_path(self, now: float, tp: TP) -> None:
+    async def verify_all_partitions_active(self) -> None:
         """Our own watchdog sees to that."""
 
 
