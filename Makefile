@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed-$(FAISS)
 BENCH ?= $(sort $(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs bench clean
+.PHONY: help setup demo test crash lint format docs bench clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ endif
 
 test: setup  ## run the tests and say which were skipped and why (ARGS="-k bundle"; HEADWATER_TEST_KAFKA=1)
 	$(BIN)/pytest -rs $(ARGS)
+
+crash: setup  ## kill workers, gateway and brokers in the middle of their work; minutes (ARGS="--runs 1 --only broker")
+	$(BIN)/python -m tests.crash.matrix $(ARGS)
 
 lint: setup  ## check style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -187,14 +187,30 @@ def _typed(values: dict[str, str]) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------- train, replay, evaluate
 def _train(verbs: Any) -> None:
-    add = verb_of(verbs, "train", train, "train a ranker from the log, and promote it if it is better")
-    add("what", choices=("ranker",))
-    add("--force", action="store_true", help="promote it whatever the comparison says")
+    add = verb_of(verbs, "train", train, "train a ranker or the encoder from the log")
+    add("what", choices=("ranker", "encoder"))
+    add("--force", action="store_true", help="a ranker: promote it whatever the comparison says")
     add("--archive", default="", metavar="PATH", help="a folder or URL to learn from, instead of the log in use")
+    add("--stream", type=Path, metavar="FILE", help="the encoder: a recorded stream to learn from instead")
 
 
 def train(asked: argparse.Namespace) -> int:
     """Train, and say what came of it."""
+    return _train_encoder(asked) if asked.what == "encoder" else _train_ranker(asked)
+
+
+def _train_encoder(asked: argparse.Namespace) -> int:
+    from jobs.train_encoder import lines, run
+    from jobs.trainer import alone
+
+    settings = load(asked.settings)
+    with alone(settings), shown() as progress:
+        outcome = run(settings, now_ms(), progress, archive=asked.archive, stream=asked.stream)
+    tell(lines(outcome))
+    return 0
+
+
+def _train_ranker(asked: argparse.Namespace) -> int:
     from jobs.embedding import Embedder
     from jobs.train import run
     from jobs.trainer import alone

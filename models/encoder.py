@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from core.errors import Broken, Corrupt, Missing
 from core.ids import digest
 from core.settings import EncoderSettings, TextSettings
+from models.head import Head
 from models.text import template_hash
 from models.vectors import Progress, Vectors
 from models.weights import Pooling, locate, pooling, reading_digest, weights_sha256
@@ -47,6 +48,7 @@ class Encoder:
     dtype: str
     _model: Any
     _tokenizer: Any
+    _head: Head | None
     _batch: int
     _max_tokens: int
 
@@ -60,9 +62,10 @@ class Encoder:
             BadSettings: the template cannot be filled, or the model pools in a way we do not know.
         """
         folder = locate(settings.model)
-        device = _device(settings.device)
-        dtype = _dtype(settings.dtype, device)
-        tokenizer, model = _load(folder, device, dtype)
+        device = device_of(settings.device)
+        dtype = dtype_of(settings.dtype, device)
+        tokenizer, model = load(folder, device, dtype)
+        head = Head.beside(folder, int(model.config.hidden_size))
         weights, rule = weights_sha256(folder), pooling(folder)
         max_tokens = min(settings.max_tokens, int(tokenizer.model_max_length))
         space = ("encoder 1", weights, reading_digest(folder), template_hash(text), rule, str(max_tokens))
@@ -76,6 +79,7 @@ class Encoder:
             dtype=str(dtype).removeprefix("torch."),
             _model=model,
             _tokenizer=tokenizer,
+            _head=head.to(device) if head is not None else None,
             _batch=settings.batch,
             _max_tokens=max_tokens,
         )
@@ -119,11 +123,16 @@ class Encoder:
         attention = torch.from_numpy(mask).to(self.device)
         output = self._model(input_ids=torch.from_numpy(ids).to(self.device), attention_mask=attention)
         hidden = output.last_hidden_state.float()  # (batch, tokens, dim)
-        pooled = hidden[:, 0] if self.pooling == "cls" else _mean(hidden, attention)
+        pooled = pool(hidden, attention, self.pooling)
+        if self._head is not None:
+            pooled = self._head(pooled)
         return np.asarray(normalize(pooled).cpu().numpy(), np.float32)
 
 
-def _mean(hidden: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+def pool(hidden: torch.Tensor, attention: torch.Tensor, rule: Pooling) -> torch.Tensor:
+    """(batch, tokens, dim) to (batch, dim)."""
+    if rule == "cls":
+        return hidden[:, 0]
     weights = attention.unsqueeze(-1).float()  # (batch, tokens, 1)
     return (hidden * weights).sum(1) / weights.sum(1)
 
@@ -142,7 +151,13 @@ def _threads_for(tokens: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _load(folder: Path, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
+def load(folder: Path, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Tokeniser and model of a folder.
+
+    Raises:
+        Missing: it holds no encoder.
+        Corrupt: its weights cannot be read.
+    """
     quiet: Any = transformers_logging
     quiet.set_verbosity_error()
     quiet.disable_progress_bar()
@@ -156,7 +171,12 @@ def _load(folder: Path, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
     return tokenizer, model.eval().to(device)
 
 
-def _device(wanted: str) -> str:
+def device_of(wanted: str) -> str:
+    """The device that a setting means.
+
+    Raises:
+        Missing: a GPU was asked for, and there is none.
+    """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
@@ -164,7 +184,8 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _dtype(wanted: str, device: str) -> torch.dtype:
+def dtype_of(wanted: str, device: str) -> torch.dtype:
+    """The number type that a setting means."""
     if wanted != "auto":
         return torch.bfloat16 if wanted == "bfloat16" else torch.float32
     fast = torch.cuda.is_bf16_supported() if device == "cuda" else "amx_bf16" in _cpu_flags()

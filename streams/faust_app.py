@@ -150,11 +150,13 @@ class Consumer(driver.Consumer):
         """
         await self._landed()
         await super().perform_seek()
-        fresh = [tp for tp in self.assignment() if not self._is_changelog_tp(tp) and not self._committed_offset.get(tp)]
+        ours = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
+        fresh = [tp for tp in ours if not self._committed_offset.get(tp)]
         if fresh:
-            await self._thread.seek_to_beginning(*map(driver.ensure_aiokafka_TP, fresh))
             self._read_offset.update(await self.earliest_offsets(*fresh))
         self._asked.clear()
+        for tp in ours:  # once more: what came before it was known where to begin has been dropped
+            await self._ask_again(tp)
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """For recovery, once what was asked for before has come and gone: it would be taken for newer than it is."""

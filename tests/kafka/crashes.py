@@ -1,12 +1,13 @@
 """What happens to workers in the middle of their work, and whether every event was counted once in the end.
 
-Each case is a function that is given a shop whose events wait on the topics. It starts workers, does them
-harm while records are left, and returns when all is worked off.
+Each case is a function that is given a shop. It has events written, starts workers, and does them harm while
+records are left.
 """
 
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -17,12 +18,15 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from core.errors import Unavailable
 from core.events import Event, parse
-from core.settings import Settings
+from core.settings import GatewaySettings, Settings
+from gateway.client import Client
 from kafka_dev import Kafka
 from streams import topics
+from streams.partition import partition_of
 from streams.topology import build
-from tests.kafka.shop import Message, Worker, drain, eventually, lag, produce, quick_settings, with_worker
+from tests.kafka.shop import Message, Worker, drain, eventually, free_port, lag, produce, quick_settings, with_worker
 from tests.kafka.states import Expected, differences, labels, same, served, states
 
 T: Final = 1_700_000_000_000
@@ -32,13 +36,13 @@ QUIET_S: Final = 5.0  # all is worked off when nothing came for so long
 
 
 @lru_cache(maxsize=2)
-def events(count: int, seed: int = 1) -> tuple[Event, ...]:
+def events(count: int, seed: int = 1, start: int = T) -> tuple[Event, ...]:
     """Events of some shoppers with sessions that the shop names, so that no order between topics matters."""
     random = np.random.default_rng(seed)
     shoppers = random.integers(0, max(20, count // 25), count).tolist()
     items = (random.random(count) ** 2 * max(20, count // 50)).astype(int).tolist()
     names = random.integers(0, len(NAMES), count).tolist()
-    times = (T + np.cumsum(random.integers(1, 2_000, count))).tolist()
+    times = (start + np.cumsum(random.integers(1, 2_000, count))).tolist()
     return tuple(
         parse(
             {
@@ -54,8 +58,9 @@ def events(count: int, seed: int = 1) -> tuple[Event, ...]:
 class Shop:
     """A shop of one case: its settings, broker and workers, all of which end with the block."""
 
-    def __init__(self, broker: Kafka, settings: Settings, folder: Path, count: int) -> None:
-        self.broker, self.settings, self.folder, self.count = broker, settings, folder, count
+    def __init__(self, broker: Kafka, settings: Settings, folder: Path, given: Sequence[Event], pack: int) -> None:
+        self.broker, self.settings, self.folder, self.count = broker, settings, folder, len(given)
+        self.given, self._pack, self._feeding = given, pack, list[threading.Thread]()
         self.left = 0  # records that were not committed when the harm was done
         self.workers: list[Worker] = []
         self._ends = ExitStack()
@@ -72,6 +77,26 @@ class Shop:
         self.workers.append(made)
         return made
 
+    def pair(self) -> tuple[Worker, Worker]:
+        """Two workers that share the partitions, before there is anything to do."""
+        one, two = self.worker(), self.worker()
+        half = self.settings.log.partitions // 2
+        for each in (one, two):
+            eventually(lambda each=each: settled(each, half), 60.0, "sharing")  # type: ignore[misc]
+        return one, two
+
+    def feed(self, start: float = 0.0, end: float = 1.0) -> None:
+        """Begin to write the events, or a part of them, once those before are written."""
+        self.fed()
+        part = self.given[round(start * self.count) : round(end * self.count)]
+        self._feeding.append(threading.Thread(target=produce, args=(self.settings, part, self._pack)))
+        self._feeding[-1].start()
+
+    def fed(self) -> None:
+        """Wait until what was begun is written."""
+        for one in self._feeding:
+            one.join()
+
     def busy(self, share: float, *workers: Worker) -> None:
         """Wait until each of these has taken in so much of all events; harm that follows hits it in the middle."""
         wanted = share * self.count
@@ -87,6 +112,12 @@ class Shop:
         self.left = int(worker.health().get("lag_records", 0))
 
 
+def settled(worker: Worker, partitions: int) -> bool:
+    """Whether it has so many partitions and has recovered them."""
+    found = worker.health()
+    return bool(found) and not found["recovering"] and len(found["partitions"]) == partitions
+
+
 def told(worker: Worker, figure: str) -> int:
     """A number of the health page."""
     assert worker.alive, f"it ended: {worker.log.read_text()[-2_000:]}"
@@ -96,6 +127,8 @@ def told(worker: Worker, figure: str) -> int:
 # ---------------------------------------------------------------------- cases
 def kill(shop: Shop) -> None:
     """SIGKILL of the only worker, and a new one."""
+    shop.feed()
+    shop.fed()
     one = shop.worker()
     shop.busy(0.3, one)
     one.kill()
@@ -105,14 +138,17 @@ def kill(shop: Shop) -> None:
 
 def kill_one_of_two(shop: Shop) -> None:
     """SIGKILL of one of two; the other takes over."""
-    one, two = shop.worker(), shop.worker()
-    shop.busy(0.1, one, two)
+    one, two = shop.pair()
+    shop.feed()
+    shop.busy(0.05, one, two)
     one.kill()
     shop.harmed()
 
 
 def broker_away(shop: Shop, seconds: float) -> None:
     """SIGKILL of the broker, which comes back on the same data."""
+    shop.feed()
+    shop.fed()
     one = shop.worker()
     shop.busy(0.3, one)
     shop.broker.kill()
@@ -133,11 +169,11 @@ def broker_away_60_s(shop: Shop) -> None:
 
 def zombie(shop: Shop) -> None:
     """SIGSTOP of one of two for longer than its session; SIGCONT once the other has taken over and is busy."""
-    one, two = shop.worker(), shop.worker()
-    shop.busy(0.1, one, two)
+    one, two = shop.pair()
+    shop.feed()
+    shop.busy(0.05, one, two)
     one.tell(signal.SIGSTOP)
-    everything = list(range(shop.settings.log.partitions))
-    eventually(lambda: two.health().get("partitions") == everything and not two.health()["recovering"], 60.0, "it")
+    eventually(lambda: settled(two, shop.settings.log.partitions), 60.0, "taking over")
     shop.harmed()
     one.tell(signal.SIGCONT)
     assert one.process.wait(20.0) == EX_TEMPFAIL, "a worker that comes back from the dead has to end"
@@ -146,19 +182,75 @@ def zombie(shop: Shop) -> None:
 
 def join_and_leave(shop: Shop) -> None:
     """A second worker comes while the first is busy, and goes while both are."""
+    shop.feed(0.0, 0.5)
     one = shop.worker()
     shop.busy(0.05, one)
     two = shop.worker()
+    eventually(lambda: settled(two, shop.settings.log.partitions // 2), 60.0, "sharing")
+    shop.feed(0.5, 1.0)
     shop.busy(0.01, two)
     shop.harmed()
     assert two.end() == 0, "a worker that is asked to end has to end well"
 
 
+def gateway_killed(shop: Shop) -> None:
+    """SIGKILL of the gateway under posts, and a new one with its spool; what was not acknowledged is posted again."""
+    shop.worker()
+    posted = Posts(shop)
+    with Worker(shop.settings, shop.folder, "gateway") as first:
+        posted.begin()
+        eventually(lambda: posted.acknowledged > 0.3 * shop.count, 240.0, "accepting")
+        first.kill()
+        shop.left = shop.count - posted.acknowledged
+    with Worker(shop.settings, shop.folder, "gateway"):
+        posted.end()
+
+
+class Posts:
+    """Callers that post all events, each those of some shoppers in their order, until every one is acknowledged."""
+
+    def __init__(self, shop: Shop, callers: int = 4, at_once: int = 10) -> None:
+        self._url = f"http://127.0.0.1:{shop.settings.gateway.port}"
+        self._at_once, self.acknowledged, self._lock = at_once, 0, threading.Lock()
+        mine: list[list[Event]] = [[] for _ in range(callers)]
+        for one in shop.given:
+            mine[partition_of(one.shopper.encode(), callers)].append(one)
+        self._threads = [threading.Thread(target=self._post, args=(some,)) for some in mine]
+
+    def begin(self) -> None:
+        for one in self._threads:
+            one.start()
+
+    def end(self) -> None:
+        for one in self._threads:
+            one.join()
+
+    def _post(self, mine: Sequence[Event]) -> None:
+        with Client(self._url) as client:
+            for start in range(0, len(mine), self._at_once):
+                self._insist(client, mine[start : start + self._at_once])
+
+    def _insist(self, client: Client, some: Sequence[Event]) -> None:
+        ends = time.monotonic() + 120.0
+        while True:
+            try:
+                reply = client.post("/v1/events", some)
+                break
+            except Unavailable:
+                assert time.monotonic() < ends, "nobody accepts"
+                time.sleep(0.05)
+        assert reply["accepted"] == len(some), reply
+        with self._lock:
+            self.acknowledged += len(some)
+
+
+GATEWAY: Final = "the gateway is killed under posts"
 CASES: Final[dict[str, Callable[[Shop], None]]] = {
     "a busy worker is killed": kill,
     "one of two busy workers is killed": kill_one_of_two,
     "a worker is stopped past its session and comes back": zombie,
     "a second worker joins and leaves": join_and_leave,
+    GATEWAY: gateway_killed,
     "the broker is killed and away for 10 s": broker_away_10_s,
     "the broker is killed and away for 60 s": broker_away_60_s,
 }
@@ -181,26 +273,33 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 @lru_cache(maxsize=2)
-def expected(count: int, seed: int = 1) -> Expected:
+def expected(given: Sequence[Event]) -> Expected:
     """What the runner makes of the events."""
     made = Expected(quick_settings("", ""))
-    made.take(events(count, seed))
+    made.take(given)
     return made
 
 
 def run(name: str, broker: Kafka, prefix: str, folder: Path, count: int, *, seed: int = 1, pack: int = 1) -> Outcome:
     """One run of a case on topics of its own, and how it ended."""
-    batch = max(50, count // 50)  # small enough for harm to come in between
-    settings = with_worker(quick_settings(broker.bootstrap, prefix), batch=batch)
+    settings = settings_of(broker, prefix, folder, count)
     topics.create(settings)
-    given = events(count, seed)
-    produce(settings, given, pack)
-    with Shop(broker, settings, folder, count) as shop:
+    start = round(1_000 * (time.time() - 2 * count)) if name == GATEWAY else T  # which takes nothing that is old
+    given = events(count, seed, start)
+    with Shop(broker, settings, folder, given, pack) as shop:
         CASES[name](shop)
+        shop.fed()
         drained_s = drain(settings, 240.0, QUIET_S)
         repeated = sum(int(one.health().get("repeated", 0)) for one in shop.workers)
-    wrong = faults(settings, expected(count, seed), given)
+    wrong = faults(settings, expected(given), given)
     return Outcome(name, count, shop.left, repeated, drained_s, tuple(wrong))
+
+
+def settings_of(broker: Kafka, prefix: str, folder: Path, count: int) -> Settings:
+    """With batches small enough for harm to come between two of them."""
+    settings = with_worker(quick_settings(broker.bootstrap, prefix), batch=max(50, count // 50))
+    spool = msgspec.structs.replace(settings.kafka, spool=folder / f"{prefix}spool")
+    return msgspec.structs.replace(settings, kafka=spool, gateway=GatewaySettings(port=free_port()))
 
 
 def faults(settings: Settings, wanted: Expected, given: Sequence[Message]) -> list[str]:

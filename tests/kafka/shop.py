@@ -80,17 +80,17 @@ def environment(settings: Settings) -> dict[str, str]:
 
 # ---------------------------------------------------------------------- processes
 class Worker:
-    """A process of `headwater worker`, with a log file of its own; killed at the end of the block."""
+    """A process of `headwater worker`, or another verb, with a log file of its own; killed at the end of the block."""
 
-    program: ClassVar[str] = "import sys, cli; sys.exit(cli.main(['worker']))"
+    program: ClassVar[str] = "import sys, cli; sys.exit(cli.main(sys.argv[1:]))"
 
-    def __init__(self, settings: Settings, folder: Path, name: str = "w") -> None:
+    def __init__(self, settings: Settings, folder: Path, verb: str = "worker") -> None:
         self.settings = with_worker(settings, port=free_port())
-        self.log = folder / f"{name}-{self.settings.worker.port}.log"
+        self.log = folder / f"{verb}-{self.settings.worker.port}.log"
         self._last: dict[str, Any] = {}
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", self.program],
+                [sys.executable, "-c", self.program, verb],
                 cwd=ROOT,
                 env={**os.environ, "OMP_NUM_THREADS": "1", **environment(self.settings)},
                 stdout=out,
