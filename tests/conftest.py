@@ -56,13 +56,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=f"no browser: none of {', '.join(BROWSERS)} is installed"))
 
 
+def left_out(item: pytest.Item) -> bool:
+    """Whether a test runs only when asked for, and was not."""
+    asked = str(item.config.option.markexpr)
+    return any(item.get_closest_marker(name) and name not in asked for name in ON_REQUEST)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     for name, required in REQUIRED.items():
-        if required and report.skipped and item.get_closest_marker(name):
+        if required and report.skipped and item.get_closest_marker(name) and not left_out(item):
             report.outcome = "failed"
             report.longrepr = f"HEADWATER_TEST_{name.upper()}=required, but the test was skipped: {report.longreprtext}"
     return report
