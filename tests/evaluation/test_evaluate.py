@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -181,10 +182,14 @@ def test_where_shoppers_have_tastes_the_product_beats_every_baseline(habits: Rep
 
 
 def test_where_nobody_has_a_taste_nothing_is_better_than_anything(tmp_path: Path) -> None:
-    """What must not be learnt: the same log with its items drawn anew."""
-    report = evaluated(tmp_path, shuffled_items(habits_log(days=16)))
-    for one in report.comparison.differences:
-        assert one.metrics["ndcg@10"].low <= 0, one.reference
+    """What must not be learnt: the same log with its items drawn anew. One draw in twenty looks better by chance."""
+    better: Counter[str] = Counter()
+    for seed in (1, 2, 3):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        report = evaluated(folder, shuffled_items(habits_log(days=16), seed))
+        better.update(one.reference for one in report.comparison.differences if one.metrics["ndcg@10"].low > 0)
+    assert all(draws < 2 for draws in better.values()), better
 
 
 def test_a_report_tells_how_it_came_about(habits: Report) -> None:
