@@ -24,6 +24,7 @@ from typing import Final
 import msgspec
 
 from core import manifest as manifests
+from core.disk import opened, sync
 from core.errors import Corrupt, Missing
 from core.manifest import Contents, Manifest
 
@@ -66,7 +67,7 @@ class Bundles:
             with self._locked():
                 if not self.folder(manifest.id).exists():
                     draft.rename(self.folder(manifest.id))
-                    _sync(self.root)
+                    sync(self.root)
                     return manifest
         return self.load(manifest.id)
 
@@ -144,7 +145,7 @@ class Bundles:
             gone = tuple([bundle_id for bundle_id in self._ids() if bundle_id not in wanted])
             for bundle_id in gone:
                 self.folder(bundle_id).rename(self.root / f"{_REMOVING}{bundle_id}")
-            _sync(self.root)
+            sync(self.root)
             self._sweep()
         return gone
 
@@ -183,9 +184,9 @@ class Bundles:
     def _point(self, pointer: Pointer) -> None:
         draft = self.root / f"{_WRITING}{POINTER}"
         draft.write_bytes(msgspec.json.encode(pointer))
-        _sync(draft)
+        sync(draft)
         draft.replace(self.root / POINTER)
-        _sync(self.root)
+        sync(self.root)
 
     @contextmanager
     def _draft(self) -> Iterator[Path]:
@@ -223,7 +224,7 @@ class Bundles:
 
 def _abandoned(folder: Path) -> bool:
     """Whether the process that was writing it is gone: the lock it held went with it."""
-    with _opened(folder) as handle:
+    with opened(folder) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -233,19 +234,4 @@ def _abandoned(folder: Path) -> bool:
 
 def _sync_tree(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    with _opened(path) as handle:
-        os.fsync(handle)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """A descriptor of a file or a folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
+        sync(path)

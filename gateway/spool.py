@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from core.disk import sync
 from core.errors import Unavailable
 
 log = logging.getLogger("headwater")
@@ -146,7 +147,7 @@ class Spool:
         """Delete the oldest segment: Kafka has acknowledged all of it."""
         self._segments[0].path.unlink()
         self._segments.pop(0)
-        _sync_folder(self._folder)
+        sync(self._folder)
 
     def close(self) -> None:
         """Let another process have the folder."""
@@ -170,7 +171,7 @@ class _Open:
     def __init__(self, path: Path) -> None:
         self._path, self.bytes, self.records, self.whole = path, 0, 0, True
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        _sync_folder(path.parent)
+        sync(path.parent)
 
     def write(self, data: bytes, records: int) -> None:
         try:
@@ -194,12 +195,3 @@ class _Open:
 def _found(path: Path) -> _Segment:
     data = path.read_bytes()
     return _Segment(path, sum(1 for _ in frames(data)), len(data))
-
-
-def _sync_folder(folder: Path) -> None:
-    """A file that was made or deleted is so after a power loss only with this."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from core.disk import sync
 from core.errors import BadSettings, Unavailable
 from jobs.lock import held
 
@@ -80,7 +81,7 @@ class Folder:
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
 
     def delete(self, names: Iterable[str]) -> None:
         with self._reported("removed"):
@@ -106,7 +107,7 @@ class Folder:
         if not folder.is_dir():
             self._make(folder.parent)
             folder.mkdir(exist_ok=True)
-            _sync(folder.parent)
+            sync(folder.parent)
 
     @contextmanager
     def _reported(self, what: str) -> Iterator[None]:
@@ -159,11 +160,3 @@ class ObjectStore:
             yield
         except Exception as error:  # each store's package has errors of its own
             raise Unavailable(f"the archive {self.where} cannot be {what}: {error!r:.300}") from error
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

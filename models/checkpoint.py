@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from core.disk import sync
+
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Replace the file of a run in one rename, after all of it is on the disk."""
@@ -19,8 +20,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) ->
     partial = path.with_name(path.name + ".partial")
     whole = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
     save_file(whole, partial, metadata={"facts": msgspec.json.encode(facts).decode()})
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(partial)
     partial.replace(path)
 
 

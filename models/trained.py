@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from safetensors.torch import save_file
 
+from core.disk import sync
 from core.errors import Corrupt
 from models.lora import merge
 from models.tower import Tower
@@ -50,8 +50,7 @@ def write(tower: Tower, into: Path, notes: Notes) -> Path:
     for path in partial.rglob("*"):
         if path.is_file():
             path.chmod(0o644)  # safetensors lets nobody else read, and what serves may be another user
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(path)
     final = into / weights_sha256(partial)[:16]
     if final.exists():  # the same weights: nothing is new but the notes
         (partial / NOTES).replace(final / NOTES)

@@ -228,7 +228,7 @@ class Worker:
         await self._settled()
         generation = self.app.consumer_generation_id
         still = self._owner()
-        batch, done = await self._walk(read)
+        batch, done = await self._walk(read, generation)
         sent = await self._sender.send(map(self._named, batch.records()), still)
         writes = list(batch.writes())
         if not sent or not await self._store(writes):
@@ -243,9 +243,8 @@ class Worker:
             self._figures[name] += more
         self._figures["batches"] += 1
 
-    async def _walk(self, read: Sequence[Read]) -> tuple[Batch, list[Read]]:
+    async def _walk(self, read: Sequence[Read], generation: int) -> tuple[Batch, list[Read]]:
         """A batch of the first of these records, and which they are; the others go back into the line."""
-        generation, most = self.app.consumer_generation_id, self._settings.worker.batch
         settings = self._settings
         batch = Batch(
             self._stages,
@@ -260,7 +259,7 @@ class Worker:
             if one.generation == generation:
                 batch.take(self._entry(one.tp, one.record))
                 done.append(one)
-            if batch.messages >= most:
+            if batch.messages >= settings.worker.batch:
                 self._line.put_back(read[place + 1 :])
                 break
             if place % TURN == TURN - 1:
