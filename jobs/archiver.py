@@ -53,16 +53,11 @@ def run(
     storage = open_storage(settings.archive.path)
     with storage.alone():
         archiver = Archiver(settings, storage)
-        page = health.serve(
-            settings.archive.host if host is None else host,
-            settings.archive.port if port is None else port,
-            archiver.described,
-        )
-        try:
+        host = settings.archive.host if host is None else host
+        port = settings.archive.port if port is None else port
+        with health.serve(host, port, archiver.described) as page:
             ready(page.port)
             asyncio.run(archiver.run())
-        finally:
-            page.close()
 
 
 class Archiver:

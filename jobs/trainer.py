@@ -61,16 +61,11 @@ def run(
     folder = settings.bundles.path
     with held(folder / ".trainer", f"another trainer runs for {folder}: one at a time"):
         service = Service(settings, command, now_ms)
-        page = health.serve(
-            settings.training.host if host is None else host,
-            settings.training.port if port is None else port,
-            service.described,
-        )
-        try:
+        host = settings.training.host if host is None else host
+        port = settings.training.port if port is None else port
+        with health.serve(host, port, service.described) as page:
             ready(page.port)
             asyncio.run(service.run())
-        finally:
-            page.close()
 
 
 class Service:

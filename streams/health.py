@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -36,6 +36,12 @@ class Page:
     def port(self) -> int:
         """Where it listens; the one that was free where 0 was asked for."""
         return int(self._server.server_address[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Answer nobody any more and let the port go."""

@@ -74,14 +74,13 @@ class Worker:
             SystemExit: always; 0 after a signal.
         """
         worker = self._settings.worker
-        page = health.serve(worker.host, worker.port, self.describe)
-        self._watchdog.start()
-        log.info("worker=%s health page on port %d", worker.instance or "unnamed", page.port)
-        try:
-            faust_app.run(self.app, self.stop)
-        finally:
-            self._watchdog.stop()
-            page.close()
+        with health.serve(worker.host, worker.port, self.describe) as page:
+            self._watchdog.start()
+            log.info("worker=%s health page on port %d", worker.instance or "unnamed", page.port)
+            try:
+                faust_app.run(self.app, self.stop)
+            finally:
+                self._watchdog.stop()
 
     def _stands(self) -> Seen:
         """For the watchdog, in its thread."""

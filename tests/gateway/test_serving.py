@@ -5,10 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -22,6 +20,7 @@ from gateway.ports import KnownShopper
 from gateway.serving import Gateway, gateway_on_kafka, listen
 from streams.log import EmbeddedLog
 from tests.factories import small_settings
+from tests.gateway.running import served
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,21 +32,6 @@ def now_ms() -> int:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return msgspec.structs.replace(small_settings(tmp_path), gateway=GatewaySettings(port=0))
-
-
-@contextmanager
-def served(gateway: Gateway) -> Iterator[Client]:
-    ready = threading.Event()
-    thread = threading.Thread(target=gateway.run, args=(ready.set,), kwargs={"signals": False})
-    thread.start()
-    try:
-        assert ready.wait(20)
-        with Client(gateway.url) as client:
-            yield client
-    finally:
-        gateway.stop()
-        thread.join(20)
-    assert not thread.is_alive()
 
 
 def view(number: int) -> dict[str, object]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ from streams import kafka, topics
 from streams.partition import partition_of
 from streams.wire import ItemVector, serve
 from tests import factories
+from tests.gateway import running
 from tests.ranker.tiny import DIM, SPACE, vector_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 PARTITIONS = 2
+served = partial(running.served, ends_within_s=40)
 CHILD = """
 import sys, time, msgspec
 from core.settings import Settings
@@ -74,21 +77,6 @@ def shop_of(broker: Kafka, prefix: str, folder: Path, **changed: Any) -> Setting
 @pytest.fixture
 def shop(broker: Kafka, prefix: str, tmp_path: Path) -> Settings:
     return shop_of(broker, prefix, tmp_path)
-
-
-@contextmanager
-def served(gateway: Gateway) -> Iterator[Client]:
-    ready = threading.Event()
-    thread = threading.Thread(target=gateway.run, args=(ready.set,), kwargs={"signals": False})
-    thread.start()
-    try:
-        assert ready.wait(20)
-        with Client(gateway.url) as client:
-            yield client
-    finally:
-        gateway.stop()
-        thread.join(40)
-    assert not thread.is_alive()
 
 
 def written(settings: Settings, topic: str) -> list[Any]:
