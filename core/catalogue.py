@@ -95,6 +95,8 @@ def parse_change(raw: object, *, now_ms: int | None = None, received_ms: int | N
     """
     if not isinstance(raw, Mapping):
         raise BadInput(f"an item is a JSON object, got {type(raw).__name__}")
+    if raw.get("v", 1) != 1:
+        raise BadInput(f"items of version 1 are known, got v {raw['v']!r}")
     fields = _fields(raw)
     fields["item_id"] = identifier(raw.get("item_id"), "item_id")
     if fields["item_id"] is None:

@@ -162,6 +162,7 @@ def test_numbers_that_json_cannot_hold_are_kept_as_text() -> None:
         ({"item_id": "i" * (MAX_ID + 1)}, "item_id is longer than"),
         ({"item_id": {}}, "item_id must be a string, got dict"),
         ({"item_id": "\x1fcategory:Tea"}, "item_id must not begin with a control character"),
+        ({"v": 9}, "items of version 1 are known, got v 9"),
         ({"ts": None}, "ts must be milliseconds .*got None"),
         ({"ts": "today"}, "ts must be milliseconds .*got 'today'"),
         ({"title": 5}, "item 'tea': Expected `str`, got `int`"),
