@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ranker.arrays import Floats, Rows
+from ranker.arrays import Floats, Rows, Vectored
 from ranker.context import Context
 from ranker.live import Live
 from ranker.space import Space
@@ -26,7 +26,7 @@ WEIGHTS: Final = {"text": 0.4, "kinds": 0.3, "words": 0.2, "numbers": 0.3}
 NAMES: Final = ("affinity", "affinity_beside_rate", *[f"affinity_by_{kind}" for kind in WEIGHTS])
 
 
-def columns(ctx: Context, rows: Rows, live: Live, space: Space | None) -> list[NDArray[Any]]:
+def columns(ctx: Context, rows: Rows, live: Live, space: Space | None, texts: Vectored | None) -> list[NDArray[Any]]:
     """Expected outcome above the shopper's own usual one, and above what the known items usually get.
 
     By each kind of likeness alone: above what the known items usually get with a shopper as eager.
@@ -40,7 +40,7 @@ def columns(ctx: Context, rows: Rows, live: Live, space: Space | None) -> list[N
     # without this shopper's own click: it is what is to be explained
     others = (np.maximum(clicks - taken, 0.0) + PRIOR * usual) / (np.maximum(shown - 1.0, 0.0) + PRIOR)
     eager = others * (taken.sum() + 3.0) / (others.sum() + 3.0)
-    alike = _likeness(len(known), np.concatenate([known, rows]), live, space)
+    alike = _likeness(known, rows, live, space, texts)
     mixed = np.tensordot(np.array(list(WEIGHTS.values()), np.float32), alike, 1)
     return [
         *_expected(mixed[None], np.stack([taken - own, taken - others], 1), DOUBT)[0].T,
@@ -71,11 +71,12 @@ def _outcomes(ctx: Context) -> tuple[Rows, Floats]:
     )
 
 
-def _likeness(count: int, rows: Rows, live: Live, space: Space | None) -> Floats:
-    """Of the first so many to all, by each kind of `WEIGHTS`: `(kinds, count, rows)`."""
-    kinds, words, numbers = live.traits.likeness(count, rows)
+def _likeness(known: Rows, rows: Rows, live: Live, space: Space | None, texts: Vectored | None) -> Floats:
+    """Of the known items to these and the candidates, by each kind of `WEIGHTS`: `(kinds, known, all)`."""
+    kinds, words, numbers = live.traits.likeness(len(known), np.concatenate([known, rows]))
     text = np.zeros_like(kinds)
-    if space is not None:
-        vectors = space.of(rows)[0]
-        text = vectors[:count] @ vectors.T
+    if space is not None and texts is not None:
+        vectors = space.of(known)[0]
+        text[:, : len(known)] = vectors @ vectors.T
+        text[:, len(known) :] = vectors @ texts.vectors.T
     return np.stack([text, kinds, words, numbers])

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
+
+
+class Vectored(NamedTuple):
+    """Vectors `(rows, dim)` of some item rows, zero where an item has none, and which have one."""
+
+    vectors: Floats
+    has: NDArray[np.bool_]
+
+
+def ranks(table: NDArray[Any]) -> Floats:
+    """Places in each column of `(rows, columns)` from 0 on, highest first; equal ones share the mean of theirs."""
+    order = np.argsort(-table, axis=0, kind="stable")
+    ordered = np.take_along_axis(table, order, 0)
+    count = np.arange(len(table))[:, None]
+    begins = np.ones(table.shape, bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    first = np.maximum.accumulate(np.where(begins, count, 0), 0)
+    ends = np.ones(table.shape, bool)
+    ends[:-1] = begins[1:]
+    last = np.minimum.accumulate(np.where(ends, count, len(table))[::-1], 0)[::-1]
+    found = np.empty(table.shape, np.float32)
+    np.put_along_axis(found, order, ((first + last) / 2.0).astype(np.float32), 0)
+    return found
 
 
 def sum_by_key(keys: NDArray[np.integer[Any]], values: NDArray[np.floating[Any]], scratch: Rows) -> tuple[Rows, Floats]:

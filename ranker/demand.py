@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ranker.arrays import Floats
+from ranker.arrays import Floats, ranks
 from ranker.live import SIGNAL, Live
 
 DAY_MS: Final = 86_400_000.0
@@ -29,15 +29,8 @@ def columns(counters: Floats, live: Live) -> list[NDArray[Any]]:
     faded = counters[:, :, places]
     buy, again, view = (faded[:, SIGNAL[name]] for name in ("buy", "again", "view"))
     first = np.maximum(buy - again, 0.0)
-    ranks = [_rank(table[:, place]) for table in (first, buy, view) for place in range(len(places))]
+    ranked = np.concatenate([first, buy, view], 1)
+    alike = (ranked == ranked[:1]).all(0)  # says nothing of anybody
+    places_in = np.where(alike, np.nan, np.log1p(ranks(ranked)))
     share = (first[:, -1] + 1.0) / (buy[:, -1] + 2.0)
-    return [*np.log1p(first).T, share, *ranks]
-
-
-def _rank(values: Floats) -> NDArray[Any]:
-    """Log rank among the candidates, highest first; equal ones share the mean of their places."""
-    distinct, place, count = np.unique(-values, return_inverse=True, return_counts=True)
-    end = np.cumsum(count)
-    if len(distinct) < 2:
-        return np.full(len(values), np.nan, np.float32)
-    return np.log1p(end - (count + 1) / 2.0)[place]
+    return [*np.log1p(first).T, share, *places_in.T]

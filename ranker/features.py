@@ -18,7 +18,7 @@ from core.ids import digest
 from core.settings import Settings
 from core.stats import SIGNALS
 from ranker import affinity, demand, habits, sequence, traits
-from ranker.arrays import Floats, Rows, Spots
+from ranker.arrays import Floats, Rows, Spots, Vectored
 from ranker.channels import CHANNELS, Found
 from ranker.context import Context
 from ranker.live import Live
@@ -26,6 +26,7 @@ from ranker.space import Space
 
 COUNTED: Final = ("buy", "view", "cart", "click", "shown")
 _COUNTED: Final = [SIGNALS.index(signal) for signal in COUNTED]
+_NOTHING: Final = (np.zeros(0, np.int64), np.zeros(0, np.float32))
 _TRENDS: Final = COUNTED[:2]  # buy and view
 RATES: Final = (("click", "shown", 20.0), ("buy", "view", 20.0), ("again", "buy", 10.0), ("dislike", "like", 5.0))
 
@@ -69,21 +70,19 @@ def compute(
     """Features of the candidates, `(rows, columns)` float32."""
     now = ctx.request.ts
     spot = Spots(rows, live.place)
-    columns: list[NDArray[Any]] = []
-    for channel in CHANNELS:
-        columns += _channel(spot, found.get(channel))
-    columns.append(fused)
+    texts = Vectored(*space.of(rows)) if space is not None else None
+    columns: list[NDArray[Any]] = [*_channels(spot, found), fused]
     faded = live.counters.all_at(rows, now)
     columns += _popularity(rows, faded, live)
     columns += _item(ctx, rows, live, now)
     columns += _pair(ctx, spot, now)
     columns += _shopper(ctx, len(rows), now)
     columns += _category(ctx, rows, live, now)
-    columns += _text(ctx, rows, space)
+    columns += _text(ctx, len(rows), texts)
     columns += habits.columns(ctx, spot, live)
     columns += demand.columns(faded, live)
-    columns += affinity.columns(ctx, rows, live, space)
-    columns += sequence.columns(ctx, spot, live, space)
+    columns += affinity.columns(ctx, rows, live, space, texts)
+    columns += sequence.columns(ctx, spot, live, space, texts)
     columns += list(live.traits.numbers[rows].T)
     matrix = np.empty((len(rows), len(columns)), np.float32)
     for place, column in enumerate(columns):
@@ -91,18 +90,20 @@ def compute(
     return matrix
 
 
-def _channel(spot: Spots, found: Found | None) -> list[NDArray[Any]]:
-    """Score, score over the highest, and log rank among the candidates."""
-    absent = np.full(len(spot.rows), np.nan, np.float32)
-    if found is None or not len(found[0]):
-        return [absent, absent, absent]
-    score = spot.spread(*found)
-    top = float(found[1].max())
-    order = np.argsort(-score, kind="stable")  # NaN last
-    rank = np.empty(len(order), np.float32)
-    rank[order] = np.arange(len(order))
-    rank = np.where(np.isnan(score), np.nan, np.log1p(rank))
-    return [score, score / top if top > 0 else score, rank]
+def _channels(spot: Spots, found: Mapping[str, Found]) -> list[NDArray[Any]]:
+    """Of every channel: score, score over its highest, and log rank among the candidates."""
+    scores = np.full((len(spot.rows), len(CHANNELS)), np.nan, np.float32)
+    tops = np.ones(len(CHANNELS), np.float32)
+    for place, channel in enumerate(CHANNELS):
+        rows, given = found.get(channel, _NOTHING)
+        if len(rows):
+            scores[:, place] = spot.spread(rows, given)
+            tops[place] = top if (top := float(given.max())) > 0 else 1.0
+    order = np.argsort(-scores, axis=0, kind="stable")  # NaN last
+    rank = np.empty(scores.shape, np.float32)
+    np.put_along_axis(rank, order, np.log1p(np.arange(len(scores), dtype=np.float32))[:, None], 0)
+    rank[np.isnan(scores)] = np.nan
+    return list(np.stack([scores, scores / tops, rank], 2).reshape(len(scores), 3 * len(CHANNELS)).T)
 
 
 def _popularity(rows: Rows, counters: Floats, live: Live) -> list[NDArray[Any]]:
@@ -193,17 +194,17 @@ def _share(seen: NDArray[np.int32], weights: Floats, wanted: NDArray[np.int32]) 
     return np.where(wanted >= 0, by_category[np.maximum(wanted, 0)] / by_category.sum(), np.nan)
 
 
-def _text(ctx: Context, rows: Rows, space: Space | None) -> list[NDArray[Any]]:
-    absent = np.full(len(rows), np.nan, np.float32)
-    if space is None or (ctx.taste is None and ctx.distaste is None):
+def _text(ctx: Context, count: int, texts: Vectored | None) -> list[NDArray[Any]]:
+    absent = np.full(count, np.nan, np.float32)
+    if texts is None or (ctx.taste is None and ctx.distaste is None):
         return [absent] * 4
-    vectors, has = space.of(rows)
+    vectors, has = texts
     taste = vectors @ ctx.taste if ctx.taste is not None else absent
     each = vectors @ ctx.recent.T if len(ctx.recent) else None
     widest = each.max(1) if each is not None else absent
     last = each[:, 0] if each is not None else absent
-    away = vectors @ ctx.distaste if ctx.distaste is not None else np.zeros(len(rows), np.float32)
-    toward = taste if ctx.taste is not None else np.zeros(len(rows), np.float32)
+    away = vectors @ ctx.distaste if ctx.distaste is not None else np.zeros(count, np.float32)
+    toward = taste if ctx.taste is not None else np.zeros(count, np.float32)
     return [np.where(has, column, np.nan) for column in (taste, widest, last, toward - away)]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ranker.arrays import Floats, Rows, Spots
+from ranker.arrays import Floats, Rows, Spots, Vectored
 from ranker.context import Context
 from ranker.live import Live
 from ranker.sequels import visits
@@ -30,15 +30,15 @@ def lately(ctx: Context) -> tuple[Rows, Floats]:
     return ctx.own[used[order]], np.power(FADE, ago).astype(np.float32)
 
 
-def columns(ctx: Context, spot: Spots, live: Live, space: Space | None) -> list[NDArray[Any]]:
+def columns(ctx: Context, spot: Spots, live: Live, space: Space | None, texts: Vectored | None) -> list[NDArray[Any]]:
     """EASE from the last visits, that over its highest, whether EASE knows the item, text like the last visits'."""
     absent = np.full(len(spot.rows), np.nan, np.float32)
     rows, weights = lately(ctx)
     if not len(rows) or not len(spot.rows):
         return [absent] * len(NAMES)
     text = absent
-    if space is not None:
-        vectors, has = space.of(spot.rows)
+    if space is not None and texts is not None:
+        vectors, has = texts
         text = np.where(has, vectors @ (weights @ space.of(rows)[0] / weights.sum()), np.nan)
     if live.ease is None:
         return [absent, absent, absent, text]

@@ -5,6 +5,7 @@ import numpy as np
 from core.decision import Request
 from core.ids import MINUTE_MS
 from ranker import affinity
+from ranker.arrays import Vectored
 from ranker.context import understand
 from tests.ranker.tiny import NOW, TinyShop
 
@@ -15,7 +16,9 @@ def affinities(shop: TinyShop, shopper: str, *items: str) -> np.ndarray:
     shop.snapshot.refresh()
     live, space = shop.live, shop.snapshot.space
     ctx = understand(Request(recommendation_id="r", ts=NOW, shopper=shopper), shop.profile(shopper), live, space)
-    return np.stack(affinity.columns(ctx, shop.rows(*items), live, space), 1)
+    rows = shop.rows(*items)
+    texts = Vectored(*space.of(rows)) if space else None
+    return np.stack(affinity.columns(ctx, rows, live, space, texts), 1)
 
 
 def shelf(*, text: bool = True) -> TinyShop:

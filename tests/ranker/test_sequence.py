@@ -7,7 +7,7 @@ from core.decision import Request
 from core.ids import DAY_MS
 from core.settings import EaseSettings
 from ranker import ease, sequence
-from ranker.arrays import Spots
+from ranker.arrays import Rows, Spots, Vectored
 from ranker.context import Context, understand
 from tests.ranker.tiny import NOW, TinyShop
 
@@ -18,6 +18,12 @@ def asked(shop: TinyShop, shopper: str) -> Context:
     shop.snapshot.refresh()
     request = Request(recommendation_id="r", ts=NOW, shopper=shopper)
     return understand(request, shop.profile(shopper), shop.live, shop.snapshot.space)
+
+
+def columns(shop: TinyShop, ctx: Context, rows: Rows) -> list[np.ndarray]:
+    space = shop.snapshot.space
+    texts = Vectored(*space.of(rows)) if space else None
+    return sequence.columns(ctx, Spots(rows, shop.live.place), shop.live, space, texts)
 
 
 def shop_of_pairs() -> TinyShop:
@@ -47,7 +53,7 @@ def test_columns_tell_what_follows_from_the_last_visits() -> None:
     shop.snapshot.refresh()
     shop.live.adopt(model)
     ctx, rows = asked(shop, "me"), shop.rows("b", "d", "z")
-    score, share, modelled, _ = sequence.columns(ctx, Spots(rows, shop.live.place), shop.live, shop.snapshot.space)
+    score, share, modelled, _ = columns(shop, ctx, rows)
     assert score[0] > score[1] > score[2] == 0.0, "b follows the newer item"
     assert share[0] == 1.0
     assert modelled.tolist() == [1.0, 1.0, 0.0]
@@ -69,6 +75,6 @@ def test_the_channel_brings_what_others_took_next() -> None:
 def test_nothing_is_known_of_who_did_nothing() -> None:
     shop = shop_of_pairs()
     ctx, rows = asked(shop, "nobody"), shop.rows("a", "b")
-    found = sequence.columns(ctx, Spots(rows, shop.live.place), shop.live, shop.snapshot.space)
+    found = columns(shop, ctx, rows)
     assert len(found) == len(sequence.NAMES)
     assert all(np.isnan(column).all() for column in found)
