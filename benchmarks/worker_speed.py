@@ -27,7 +27,9 @@ from kafka_dev import Kafka
 from streams import kafka, topics
 from streams.wire import VECTORS
 
-QUIET_S = 1.0  # nothing left to do for so long
+QUIET_S = 1.0  # no batch for so long, once everything is worked off and committed
+STALLED_S = 60.0
+LOOK_S = 0.2  # between two looks: the worker answers them in the time that is measured
 
 
 class Run(NamedTuple):
@@ -45,11 +47,14 @@ def worker(settings: Settings, count: int) -> Run:
         began, used = time.monotonic(), cpu_s(started.pid)
         first = last = health(port)
         done, spent = began, used
-        while time.monotonic() - done < QUIET_S:
+        now = first
+        while last["events"] < count or not now or now["lag_records"] or time.monotonic() - done < QUIET_S:
             now = health(port)
             if now and now["batches"] != last["batches"]:
                 last, done, spent = now, time.monotonic(), cpu_s(started.pid)
-            time.sleep(0.05)
+            if time.monotonic() - done > STALLED_S:
+                break
+            time.sleep(LOOK_S)
         if last["events"] != count:
             raise RuntimeError(f"{last['events']} of {count} events were taken in")
         share = count / max(1, count - first["events"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -19,26 +19,23 @@ from core.errors import BadInput
 from core.events import Event, encode
 from core.fields import AHEAD_MS
 from core.ids import MINUTE_MS
-from streams.kept import Cache, Kept, origin_of, stored
+from streams.kept import Cache, Kept, Place, origin_of, stored
 from streams.log import Entry
 from streams.messages import DEAD_LETTERS, Letter, Message, as_fed, messages, of_letter
 from streams.partition import partition_of
 from streams.profile import Output
-from streams.topology import DERIVED, Stage
-from streams.wire import Packet, Position, Told, serve
+from streams.topology import Stage
+from streams.wire import PACKETS, Position, Told, packets, serve
 
 log = logging.getLogger("headwater")
 
-TOLD_AT_ONCE: Final = 500  # messages of one packet
-PACKET_BYTES: Final = 500_000
 LETTER_CHARACTERS: Final = 100_000  # of what was refused; the rest can be read where the letter says it came from
-PACKETS: Final = frozenset({"item-signals", "identity"})
 ERA_BITS: Final = 52  # of a published version, for generations and messages of one era
 GENERATION_BITS: Final = 24  # of a version, for the messages of one generation of the group
 _OUTPUTS: Final = 1 << 20  # of one message and stage at most: the stage's number stands above
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """Something to send."""
 
     topic: str
@@ -48,7 +45,7 @@ class Record(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-class Write(NamedTuple):
+class Write(msgspec.Struct, frozen=True, gc=False):
     """A changed value: what its table gets, and what is published of it. `kept` is it decoded, for a stage's table."""
 
     table: str
@@ -59,7 +56,7 @@ class Write(NamedTuple):
     published: Record | None
 
 
-class _From(NamedTuple):
+class _From(msgspec.Struct, frozen=True, gc=False):
     """The message being worked on: the origin and position that its guard goes by, and where it was read."""
 
     origin: int
@@ -98,8 +95,8 @@ class Batch:
             for topic in stage.reads:
                 self._readers[topic].append((number, stage))
         self._stages = {stage.name: stage for stage in stages}
-        self._states: dict[tuple[str, int, str], Kept] = {}
-        self._packets: dict[tuple[str, int, str, int], list[Told]] = defaultdict(list)
+        self._states: dict[Place, Kept] = {}
+        self._packets: dict[tuple[str, int, str, int], list[Told[Any]]] = defaultdict(list)
         self._plain: list[Record] = []
         self.events = 0  # messages of source topics taken in
         self.messages = 0  # of all topics
@@ -155,25 +152,28 @@ class Batch:
 
     def _unpack(self, entry: Entry) -> None:
         try:
-            packet = _packet.decode(entry.value or b"")
+            packet = PACKETS[entry.topic].decode(entry.value or b"")
             if packet.v != 1:
                 raise ValueError(f"version {packet.v}, 1 is known")
             origin = origin_of(packet.topic, packet.partition)
-            told = [(one.position, one.key, _told[entry.topic].decode(one.value)) for one in packet.told]
         except (msgspec.DecodeError, ValueError) as error:
             self._refuse(entry, -1, f"no packet of this version: {error}")
             return
-        for index, (position, key, message) in enumerate(told):
-            self._apply(
-                entry.topic, key, message, _From(origin, position, entry.topic, entry.partition, (entry.offset, index))
-            )
+        for index, one in enumerate(packet.told):
+            source = _From(origin, one.position, entry.topic, entry.partition, (entry.offset, index))
+            self._apply(entry.topic, one.key, one.value, source)
 
     def _apply(self, topic: str, key: str, message: Any, source: _From) -> None:
         self.messages += 1
+        origin, position, partition = source.origin, source.position, source.partition
         for number, stage in self._readers[topic]:
-            kept = self._state(stage, source.partition, key)
-            last = kept.guard.get(source.origin)
-            if last is not None and source.position <= last:
+            if not stage.hears(message):
+                continue
+            place = stage.name, partition, key
+            moved = self._states.get(place)
+            kept = moved or self._cache.get(place, stage.empty)
+            last = kept.guard.get(origin)
+            if last is not None and position <= last:
                 self.repeated += 1
                 continue
             try:
@@ -184,28 +184,34 @@ class Batch:
                 continue
             if after is kept.state and not outputs and topic != "identity":
                 continue  # an identity that says nothing today would say something when it is repeated
-            if (place := (stage.name, source.partition, key)) not in self._states:
-                kept = self._states[place] = Kept(kept.version, dict(kept.guard), kept.state)
-            kept.version = max(kept.version, self._least) + 1
-            kept.guard[source.origin] = source.position
+            if moved is None:
+                kept = self._states[place] = Kept(max(kept.version, self._least), dict(kept.guard), kept.state)
+            kept.version += 1
+            kept.guard[origin] = position
             kept.state = after
-            for ordinal, output in _numbered(outputs):
-                self._say(output, number * _OUTPUTS + ordinal, source)
+            if outputs:
+                self._say(outputs, number * _OUTPUTS, source)
 
-    def _state(self, stage: Stage, partition: int, key: str) -> Kept:
-        moved = self._states.get((stage.name, partition, key))
-        return moved if moved is not None else self._cache.get(stage, partition, key)
+    def _say(self, outputs: Sequence[Output], first: int, source: _From) -> None:
+        """Each output under its position, which ends with how many before it went to the same key, from `first` on.
 
-    def _say(self, output: Output, ordinal: int, source: _From) -> None:
-        key = output.key.encode()
-        partition = partition_of(key, self._partitions)
-        value = msgspec.msgpack.encode(output.value)
-        if output.topic in self._readers:
-            told = Told((*source.read, ordinal), output.key, msgspec.Raw(value))
-            self._packets[output.topic, partition, source.topic, source.partition].append(told)
-        else:
-            origin = f"{_place(source)}/{ordinal}".encode()
-            self._plain.append(Record(output.topic, partition, key, value, (("origin", origin),)))
+        How many went to others is no mark to know it by: when a message is worked on again, clickstream and
+        feedback may come in another order, and with them other partners in a session.
+        """
+        said: dict[tuple[str, str], int] = {}
+        offset, index = source.read
+        for output in outputs:
+            topic, key, value = output.topic, output.key, output.value
+            to = topic, key
+            ordinal = said[to] = said[to] + 1 if to in said else first
+            home = key.encode()
+            partition = partition_of(home, self._partitions)
+            if topic in PACKETS:
+                told = Told((offset, index, ordinal), key, value)
+                self._packets[topic, partition, source.topic, source.partition].append(told)
+            else:
+                origin = f"{_place(source)}/{ordinal}".encode()
+                self._plain.append(Record(topic, partition, home, _encode(value), (("origin", origin),)))
 
     def _refuse(self, entry: Entry, index: int, reason: str) -> None:
         self.refused += 1
@@ -221,16 +227,15 @@ class Batch:
     def records(self) -> Iterator[Record]:
         """What is to be acknowledged before any state is stored, in the order of each partition."""
         for (topic, partition, read, read_partition), told in self._packets.items():
-            for some in _portions(told):
-                packet = Packet(1, read, read_partition, tuple(some))
-                yield Record(topic, partition, None, msgspec.msgpack.encode(packet))
+            for value in packets(read, read_partition, told):
+                yield Record(topic, partition, None, value)
         yield from self._plain
 
     def writes(self) -> Iterator[Write]:
         """The states that moved."""
         for (name, partition, key), kept in self._states.items():
             stage = self._stages[name]
-            state = msgspec.Raw(msgspec.msgpack.encode(kept.state))
+            state = msgspec.Raw(_encode(kept.state))
             published = None
             if stage.publishes:
                 served = stage.serve(kept.state)
@@ -240,39 +245,11 @@ class Batch:
             yield Write(name, partition, key, kept, stored(kept.version, kept.guard, state), published)
 
 
-_packet: Final = msgspec.msgpack.Decoder(Packet)
-_told: Final = {topic: msgspec.msgpack.Decoder(DERIVED[topic]) for topic in PACKETS}
-
-
-def _numbered(outputs: Sequence[Output]) -> Iterator[tuple[int, Output]]:
-    """Each output with how many before it went to the same key.
-
-    How many went to others is no mark to know it by: when a message is worked on again, clickstream and
-    feedback may come in another order, and with them other partners in a session.
-    """
-    told: dict[tuple[str, str], int] = {}
-    for output in outputs:
-        place = output.topic, output.key
-        told[place] = ordinal = told.get(place, -1) + 1
-        yield ordinal, output
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 def _place(source: _From) -> str:
     return f"{source.topic}/{source.partition}/{source.read[0]}/{source.read[1]}"
-
-
-def _portions(told: list[Told]) -> Iterator[list[Told]]:
-    """Cut where a record would become too long."""
-    some, size = list[Told](), 0
-    for one in told:
-        length = len(memoryview(one.value))
-        if some and (len(some) >= TOLD_AT_ONCE or size + length > PACKET_BYTES):
-            yield some
-            some, size = [], 0
-        some.append(one)
-        size += length
-    if some:
-        yield some
 
 
 def _raw(entry: Entry, index: int) -> str:

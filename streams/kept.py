@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from streams.topology import STATE_TYPES, Stage
+from streams.topology import STATE_TYPES
 from streams.wire import Position
 
 ORIGINS: Final = ("clickstream", "feedback", "items", "decisions", "identity", "item-signals")
@@ -26,6 +26,10 @@ def origin_of(topic: str, partition: int) -> int:
     65539
     """
     return ORIGINS.index(topic) * _MOST_PARTITIONS + partition
+
+
+Place = tuple[str, int, str]
+"""Where a value is at home: stage, partition, key."""
 
 
 class Kept(msgspec.Struct, array_like=True):
@@ -66,28 +70,27 @@ class Cache:
 
     def __init__(self, shelf: Shelf, most: int) -> None:
         self._shelf, self._most = shelf, most
-        self._kept: OrderedDict[tuple[str, int, str], Kept] = OrderedDict()
+        self._kept: OrderedDict[Place, Kept] = OrderedDict()
         self._decoders = {
             name: msgspec.msgpack.Decoder(tuple[int, dict[int, Position], kind])  # type: ignore[valid-type]
             for name, kind in STATE_TYPES.items()
         }
 
-    def get(self, stage: Stage, partition: int, key: str) -> Kept:
-        """The value of a key, an empty one where there is none."""
-        place = stage.name, partition, key
+    def get(self, place: Place, empty: Any) -> Kept:
+        """The value of a place, one of an empty state where there is none."""
         kept = self._kept.get(place)
         if kept is not None:
             self._kept.move_to_end(place)
             return kept
-        raw = self._shelf.get(stage.name, partition, key.encode())
+        stage, partition, key = place
+        raw = self._shelf.get(stage, partition, key.encode())
         if raw is None:
-            return Kept(0, {}, stage.empty)
-        kept = self._kept[place] = Kept(*self._decoders[stage.name].decode(raw))
+            return Kept(0, {}, empty)
+        kept = self._kept[place] = Kept(*self._decoders[stage].decode(raw))
         return kept
 
-    def put(self, stage: str, partition: int, key: str, kept: Kept) -> None:
+    def put(self, place: Place, kept: Kept) -> None:
         """Remember a value that the shelf has been given."""
-        place = stage, partition, key
         self._kept[place] = kept
         self._kept.move_to_end(place)
         while len(self._kept) > self._most:

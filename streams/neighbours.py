@@ -18,9 +18,14 @@ from streams.profile import Output
 _HIGHEST: Final = 400.0  # half-lives after the epoch; 2 ** 1023 is the end of floats
 
 
+def hears(message: Signal) -> bool:
+    """Whether a signal names partners or a fresh appearance."""
+    return bool(message.relation and (message.partners or message.fresh))
+
+
 def meet(state: Neighbours, message: Signal, settings: NeighbourSettings) -> tuple[Neighbours, Sequence[Output]]:
-    """The neighbours after a signal that names partners or a fresh appearance."""
-    if not message.relation or not (message.partners or message.fresh):
+    """The neighbours after a signal."""
+    if not hears(message):
         return state, ()
     half_life_ms = settings.half_life_s * 1000.0
     circle = state.circles.get(message.relation) or Circle(message.ts, 0.0, {})

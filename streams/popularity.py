@@ -20,13 +20,18 @@ from streams.profile import Output
 USES: Final = frozenset({"view", "click", "cart", "buy"})
 
 
+def hears(message: Signal | ItemChange) -> bool:
+    """Whether a message may change counters: most signals only tell of pairs."""
+    return isinstance(message, ItemChange) or bool(message.signal)
+
+
 def count(
     state: ItemStats, message: Signal | ItemChange, half_lives_ms: tuple[float, ...]
 ) -> tuple[ItemStats, Sequence[Output]]:
     """The counters after a signal, and the same signal for each category of the item."""
     if isinstance(message, ItemChange):
         return _place(state, message), ()
-    if not message.signal:
+    if not hears(message):
         return state, ()
     name, ts = message.signal, message.ts
     counters = dict(state.counters)

@@ -6,8 +6,8 @@ record when a visitor turns out to be a user.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -29,13 +29,17 @@ SIGNAL_OF: Final = {
     "dislike": "dislike",
     "hide": "dislike",
 }
-RELATION_OF: Final = {Act.VIEW: "seen", Act.CLICK: "seen", Act.CART: "carted", Act.BUY: "bought"}
+_PAIRED: Final = {  # by event: what its items are together, and the least that others of the session were
+    "view_item": ("seen", Act.VIEW),
+    "select_item": ("seen", Act.VIEW),
+    "add_to_cart": ("carted", Act.CART),
+    "purchase": ("bought", Act.BUY),
+}
 _UNNAMED: Final = "~"  # begins the id of a session that the shop gave none
 _NEVER: Final = Memory()
-_GROUP: Final = {Act.VIEW: Act.VIEW, Act.CLICK: Act.VIEW, Act.CART: Act.CART, Act.BUY: Act.BUY}
 
 
-class Output(NamedTuple):
+class Output(msgspec.Struct, frozen=True, gc=False):
     """Something a step says to a topic. The value is the object; the driver encodes it."""
 
     topic: str
@@ -77,25 +81,14 @@ def observe(profile: Profile, message: Event | Link | Absorb, limits: Limits) ->
     if mark in profile.seen:
         return profile, ()
     event, settings = message, limits.profile
-    session = session_of(profile, event, settings.idle_s)
+    name = session_of(profile, event, settings.idle_s)
+    session = _find(profile.sessions, name)
     lines = _distinct(event.items)
-    outputs = _signals(event, lines, _find(profile.sessions, session), limits.neighbours)
+    outputs = _signals(event, lines, session, limits.neighbours)
     if event.name == "purchase":
         outputs += _repeats(event, lines, profile.memory)
-    linked, links = _link(profile.linked, event, session, settings.sessions)
-    change = _acts(profile, event, lines, session, settings)
-    if event.name == "search" and event.search_term:
-        change["searches"] = (*profile.searches, event.search_term)[-settings.searches :]
-    after = msgspec.structs.replace(
-        profile,
-        first=min(profile.first, event.ts) if profile.first else event.ts,
-        last=max(profile.last, event.ts),
-        memory=_recall(profile.memory, event, lines, settings.items),
-        seen=(*profile.seen, mark)[-settings.seen :],
-        linked=linked,
-        **change,
-    )
-    return after, outputs + links
+    linked, links = _link(profile.linked, event, name, settings.sessions)
+    return _did(profile, event, lines, mark, name, session, linked, settings), outputs + links
 
 
 def session_of(profile: Profile, event: Event, idle_s: float) -> str:
@@ -125,22 +118,31 @@ def _link(linked: dict[str, str], event: Event, session: str, most: int) -> tupl
     return linked, [Output("identity", visitor, Link(1, visitor, user, event.ts))]
 
 
-def _acts(
-    profile: Profile, event: Event, lines: Sequence[Line], session: str, settings: ProfileSettings
-) -> dict[str, Any]:
-    """The fields of the profile that follow what was done, and with which of the items."""
-    act = ACT_OF.get(event.name)
-    if act is Act.SHOWN:
-        return {}
-    change: dict[str, Any] = {"sessions": _enter(profile.sessions, session, event, lines, settings)}
-    if act is not None:
-        change["touches"] = _touch(profile.touches, act, event.ts, lines, settings.touches)
+def _did(
+    profile: Profile, event: Event, lines: Sequence[Line], mark: int, name: str, session: Session | None,
+    linked: dict[str, str], settings: ProfileSettings,
+) -> Profile:  # fmt: skip
+    """The profile after something was done in the session of this name, with these items."""
+    act, ts = ACT_OF.get(event.name), event.ts
+    sessions, touches, searches = profile.sessions, profile.touches, profile.searches
+    baskets, basket_items = profile.baskets, profile.basket_items
+    first_basket, last_basket = profile.first_basket, profile.last_basket
+    if act is not Act.SHOWN:
+        sessions = _enter(sessions, name, session, event, lines, settings)
+        if act is not None:
+            touches = _touch(touches, act, ts, lines, settings.touches)
     if act is Act.BUY:
-        change["baskets"] = profile.baskets + 1
-        change["basket_items"] = profile.basket_items + len(lines)
-        change["first_basket"] = min(profile.first_basket or event.ts, event.ts)
-        change["last_basket"] = max(profile.last_basket, event.ts)
-    return change
+        baskets, basket_items = baskets + 1, basket_items + len(lines)
+        first_basket, last_basket = min(first_basket or ts, ts), max(last_basket, ts)
+    if event.name == "search" and event.search_term:
+        searches = (*searches, event.search_term)[-settings.searches :]
+    first, last = min(profile.first or ts, ts), max(profile.last, ts)
+    memory = _recall(profile.memory, event, lines, settings.items)
+    seen = (*profile.seen, mark)[-settings.seen :]
+    return Profile(
+        1, first, last, touches, memory, sessions, baskets, basket_items, first_basket, last_basket, searches, seen,
+        linked,
+    )  # fmt: skip
 
 
 def _touch(touches: tuple[Touch, ...], act: Act, ts: int, lines: Sequence[Line], most: int) -> tuple[Touch, ...]:
@@ -164,8 +166,10 @@ def _repeats(event: Event, lines: Sequence[Line], memory: dict[str, Memory]) -> 
     return [_tell(Signal(1, item, "again", event.ts)) for item in known]
 
 
-def _distinct(lines: Iterable[Line]) -> list[Line]:
+def _distinct(lines: Sequence[Line]) -> Sequence[Line]:
     """Lines of the same item as one, their quantities added."""
+    if len(lines) < 2:
+        return lines
     merged: dict[str, Line] = {}
     for line in lines:
         before = merged.get(line.item_id)
@@ -193,38 +197,41 @@ def _remember(m: Memory, event: Event, line: Line) -> Memory:
         return Memory(
             m.views, m.clicks, m.carts, m.buys + 1, units, 0, first, last, first_buy, last_buy, m.opinion, m.hidden
         )
-    if name in FEEDBACK:
-        return msgspec.structs.replace(m, first=first, last=last, **_opinion(event))
-    change: dict[str, float] = {}
+    views, clicks, carts, shown = m.views, m.clicks, m.carts, m.shown
+    buys, units, opinion, hidden = m.buys, m.units, m.opinion, m.hidden
     if name == "view_item":
-        change = {"views": m.views + 1, "shown": 0}
+        views, shown = views + 1, 0
     elif name == "select_item":
-        change = {"clicks": m.clicks + 1, "shown": 0}
+        clicks, shown = clicks + 1, 0
     elif name == "add_to_cart":
-        change = {"carts": m.carts + 1}
+        carts += 1
     elif name == "refund":
-        change = {"buys": max(0, m.buys - 1), "units": max(0.0, m.units - line.quantity)}
-    return msgspec.structs.replace(m, first=first, last=last, **change)
+        buys, units = max(0, buys - 1), max(0.0, units - line.quantity)
+    elif name in FEEDBACK:
+        opinion, hidden = _opinion(event, m)
+    return Memory(
+        views, clicks, carts, buys, units, shown, first, last, m.first_buy, m.last_buy, opinion, hidden
+    )  # fmt: skip
 
 
-def _opinion(event: Event) -> dict[str, Any]:
-    """What feedback changes in the memory of an item."""
+def _opinion(event: Event, m: Memory) -> tuple[float, bool]:
+    """What is thought of an item after feedback, and whether it is hidden."""
     if event.name == "like":
-        return {"opinion": 1.0, "hidden": False}
+        return 1.0, False
     if event.name == "dislike":
-        return {"opinion": -1.0}
+        return -1.0, m.hidden
     if event.name == "hide":
-        return {"opinion": -1.0, "hidden": True}
+        return -1.0, True
     if event.name == "rating" and event.rating is not None:
-        return {"opinion": (event.rating - 3.0) / 2.0}
-    return {}
+        return (event.rating - 3.0) / 2.0, m.hidden
+    return m.opinion, m.hidden
 
 
 def _enter(
-    sessions: tuple[Session, ...], session: str, event: Event, lines: Sequence[Line], settings: ProfileSettings
-) -> tuple[Session, ...]:
+    sessions: tuple[Session, ...], name: str, before: Session | None, event: Event, lines: Sequence[Line],
+    settings: ProfileSettings,
+) -> tuple[Session, ...]:  # fmt: skip
     """The sessions with this event in its own one; begun sessions stay in order of their start."""
-    before = _find(sessions, session)
     items = dict(before.items) if before else {}
     act = ACT_OF.get(event.name)
     for line in lines:
@@ -236,10 +243,10 @@ def _enter(
     if len(items) > settings.session_items:
         items = dict(list(items.items())[-settings.session_items :])
     if before is None:
-        after = Session(session, event.ts, event.ts, items)
+        after = Session(name, event.ts, event.ts, items)
         rest = sessions
     else:
-        after = Session(session, min(before.start, event.ts), max(before.last, event.ts), items)
+        after = Session(name, min(before.start, event.ts), max(before.last, event.ts), items)
         rest = tuple([one for one in sessions if one is not before])
     if rest and rest[-1].start > after.start:
         return tuple(sorted((*rest, after), key=lambda one: (one.start, one.id)))[-settings.sessions :]
@@ -259,11 +266,10 @@ def _signals(event: Event, lines: Sequence[Line], session: Session | None, setti
     signal = SIGNAL_OF.get(event.name, "")
     if event.name == "rating" and event.rating is not None:
         signal = "like" if event.rating > 3 else "dislike" if event.rating < 3 else ""
-    act = ACT_OF.get(event.name)
-    relation = RELATION_OF.get(act, "") if act is not None else ""
-    if not relation or act is None:
+    paired = _PAIRED.get(event.name)
+    if paired is None:
         return [_tell(Signal(1, one.item_id, signal, event.ts, 1.0, one.price or 0.0)) for one in lines if signal]
-    return _with_partners(event.ts, signal, relation, _GROUP[act], lines, session, settings)
+    return _with_partners(event.ts, signal, *paired, lines, session, settings)
 
 
 def _with_partners(
@@ -276,7 +282,7 @@ def _with_partners(
     as any other one, however large it is.
     """
     before = [item for item, act in session.items.items() if act >= group] if session else []
-    known = set(session.items) if session and group is Act.VIEW else set(before)
+    known = session.items if session and group is Act.VIEW else set(before)
     earlier = tuple(before[-(settings.window if group is Act.VIEW else settings.partners) :])
     fresh = tuple([line.item_id for line in lines if line.item_id not in known])
     places = {item: place for place, item in enumerate(fresh)}

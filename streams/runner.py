@@ -17,6 +17,7 @@ import msgspec
 from core.catalogue import ItemChange
 from core.events import Event
 from streams.attribution import Served
+from streams.profile import Output
 from streams.topology import STATE_TYPES, Stage, Step
 
 Fetch = Callable[[str, bytes], bytes | None]
@@ -104,14 +105,17 @@ class Runner:
 
     def feed(self, topic: str, key: str, message: Any) -> None:
         """Apply one message and everything that follows from it."""
-        waiting = deque([(topic, key, message)])
+        waiting = deque([Output(topic, key, message)])
         while waiting:
-            topic, key, message = waiting.popleft()
+            said = waiting.popleft()
+            topic, key, message = said.topic, said.key, said.value
             readers = self._readers.get(topic)
             if readers is None:
                 self._emit(topic, key, message)
                 continue
             for step, table, stage in readers:
+                if not stage.hears(message):
+                    continue
                 before = table.get(key)
                 after, outputs = step(before, message)
                 if after is not before:

@@ -35,6 +35,7 @@ class Stage(NamedTuple):
     empty: Any
     publishes: str = ""  # a topic of SERVING, or "" for a state nobody else reads
     serve: Callable[[Any], Any] = lambda state: state
+    hears: Callable[[Any], bool] = lambda message: True  # False: whatever the state, it is no business of this step
 
 
 def build(settings: Settings) -> tuple[Stage, ...]:
@@ -62,6 +63,7 @@ def build(settings: Settings) -> tuple[Stage, ...]:
             lambda state, message: popularity.count(state, message, half_lives),
             ItemStats(),
             "item-stats",
+            hears=popularity.hears,
         ),
         Stage(
             "neighbours",
@@ -69,6 +71,7 @@ def build(settings: Settings) -> tuple[Stage, ...]:
             lambda state, message: neighbours.meet(state, message, settings.neighbours),
             Neighbours(),
             "item-neighbours",
+            hears=neighbours.hears,
         ),
     )
 

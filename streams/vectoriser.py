@@ -90,6 +90,11 @@ class Vectoriser:
         if self._waiting:
             self._news.set()
 
+    def turn_to(self, embed: Embed) -> None:
+        """Encode in another space from now on; what is missing there has to be noted anew."""
+        self._embed = embed
+        self.forget()
+
     def forget(self) -> None:
         """Partitions change hands: what is missing will be noted anew."""
         self._waiting.clear()
@@ -106,26 +111,32 @@ class Vectoriser:
                 self._news.clear()
 
     async def _some(self) -> None:
-        some = dict(list(self._waiting.items())[:AT_ONCE])
+        embed, some = self._embed, dict(list(self._waiting.items())[:AT_ONCE])
         items = [item for item in some.values() if item is not None]
         try:
-            vectors = await asyncio.to_thread(self._embed.vectors, items) if items else np.zeros((0, 0), np.float32)
+            vectors = await asyncio.to_thread(embed.vectors, items) if items else np.zeros((0, 0), np.float32)
         except Exception:
             log.exception("items=%d not encoded, trying again", len(items))
             await asyncio.sleep(REST_S)
             return
         rows = iter(np.ascontiguousarray(vectors, "<f4"))
-        writes = [self._write(*place, item, None if item is None else next(rows)) for place, item in some.items()]
+        writes = [
+            _write(*place, item, None if item is None else (embed.space_id, next(rows))) for place, item in some.items()
+        ]
         if await self._publish(writes):
             self.encoded += len(items)
+            if embed is not self._embed:
+                return  # what waits by now, waits for another space
             for place, item in some.items():
                 if place in self._waiting and self._waiting[place] is item:
                     del self._waiting[place]
 
-    def _write(self, partition: int, key: str, item: Item | None, vector: NDArray[np.float32] | None) -> Write:
-        space, text_ts, value = "", 0, None
-        if item is not None and vector is not None:
-            space, text_ts = self._embed.space_id, item.text_ts
-            value = serve(text_ts, ItemVector(1, space, text_ts, vector.tobytes()))
-        raw = stored(text_ts, {}, msgspec.Raw(msgspec.msgpack.encode(space)))
-        return Write(VECTOR_TABLE, partition, key, None, raw, Record(VECTORS, partition, key.encode(), value))
+
+def _write(partition: int, key: str, item: Item | None, made: tuple[str, NDArray[np.float32]] | None) -> Write:
+    """What is stored and published of an item's vector, with the space that it is of."""
+    space, text_ts, value = "", 0, None
+    if item is not None and made is not None:
+        space, text_ts = made[0], item.text_ts
+        value = serve(text_ts, ItemVector(1, space, text_ts, made[1].tobytes()))
+    raw = stored(text_ts, {}, msgspec.Raw(msgspec.msgpack.encode(space)))
+    return Write(VECTOR_TABLE, partition, key, None, raw, Record(VECTORS, partition, key.encode(), value))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from streams.topology import SERVING
+from streams.topology import DERIVED, SERVING
 
+TOLD_AT_ONCE: Final = 500  # messages of one packet
+PACKET_BYTES: Final = 500_000
 VECTORS: Final = "item-vectors"  # a serving topic that no step writes: the worker's encoder does
+
+M = TypeVar("M")
 
 Position = tuple[int, int, int]
 """Where something stands in a partition: offset, index within a packed record, and how many-eth output to one key."""
@@ -26,15 +31,15 @@ class ItemVector(msgspec.Struct, frozen=True, array_like=True):
     vector: bytes
 
 
-class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Told(msgspec.Struct, Generic[M], frozen=True, array_like=True, gc=False):
     """One message of a packet, with the position of the one that caused it."""
 
     position: Position
     key: str
-    value: msgspec.Raw
+    value: M
 
 
-class Packet(msgspec.Struct, frozen=True, array_like=True):
+class Packet(msgspec.Struct, Generic[M], frozen=True, array_like=True):
     """A record of item-signals or identity: messages of one partition, caused by records of one other.
 
     A repeated one stands under a new offset; `topic`, `partition` and each message's position
@@ -44,7 +49,31 @@ class Packet(msgspec.Struct, frozen=True, array_like=True):
     v: int
     topic: str
     partition: int
-    told: tuple[Told, ...]
+    told: tuple[Told[M], ...]
+
+
+PACKETS: Final = {
+    topic: msgspec.msgpack.Decoder(Packet[DERIVED[topic]])  # type: ignore[valid-type]
+    for topic in ("item-signals", "identity")
+}
+"""The topics that hold packets, and what reads one of theirs."""
+
+
+def packets(topic: str, partition: int, told: Sequence[Told[Any]]) -> Iterator[bytes]:
+    """Records that tell messages caused by those of one partition, in their order, none of them too long."""
+    for start in range(0, len(told), TOLD_AT_ONCE):
+        yield from _portions(topic, partition, tuple(told[start : start + TOLD_AT_ONCE]))
+
+
+def _portions(topic: str, partition: int, told: tuple[Told[Any], ...]) -> Iterator[bytes]:
+    """One record, or two halves of it where it would become too long."""
+    record = msgspec.msgpack.encode(Packet(1, topic, partition, told))
+    if len(record) <= PACKET_BYTES or len(told) == 1:
+        yield record
+        return
+    half = len(told) // 2
+    yield from _portions(topic, partition, told[:half])
+    yield from _portions(topic, partition, told[half:])
 
 
 def serve(version: int, value: Any) -> bytes:

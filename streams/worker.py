@@ -10,6 +10,7 @@ a batch given up half way leaves no trace here.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,8 +33,10 @@ log = logging.getLogger("headwater")
 CACHED: Final = 50_000  # decoded states
 LINE: Final = 5_000  # records read and not yet worked on
 LINE_BYTES: Final = 64_000_000
+COLLECTOR: Final = (50_000, 20, 50)  # states hold no cycles, and most of what a batch makes is gone with it
 TURN: Final = 100  # records worked on before the loop may do something else
 TICK_S: Final = 0.5
+ENCODER_S: Final = 5.0  # between two looks whether a bundle with another encoder serves
 ASK_S: Final = 5.0  # the brokers have so long to say how far their logs go
 STOP_S: Final = 10.0  # for the batch at hand
 SETTLE_S: Final = 0.02  # between two looks whether the group has settled
@@ -45,9 +48,12 @@ class Worker:
     Args:
         settings: of the shop; `kafka.bootstrap` names the brokers.
         embed: the encoder, or None without a text channel.
+        newer: another encoder than the last one, where another serves by now; asked in a thread now and then.
     """
 
-    def __init__(self, settings: Settings, embed: Embed | None) -> None:
+    def __init__(
+        self, settings: Settings, embed: Embed | None, newer: Callable[[], Embed | None] = lambda: None
+    ) -> None:
         self._settings = settings
         self._stages = build(settings)
         self.app = faust_app.app_of(settings)
@@ -57,6 +63,7 @@ class Worker:
         self._sender = Sender(settings)
         self._line = Line(LINE, LINE_BYTES)
         self._vectoriser = Vectoriser(embed, self._vectored, self._store) if embed is not None else None
+        self._newer = newer
         self._changelogs = {name: topics.changelog(settings, name) for name in names}
         self._short = {topics.full(settings, topic): topic for stage in self._stages for topic in stage.reads}
         faust_app.listen(self.app, settings, sorted(self._short.values()), self._line.put)
@@ -74,6 +81,8 @@ class Worker:
             SystemExit: always; 0 after a signal.
         """
         worker = self._settings.worker
+        gc.freeze()
+        gc.set_threshold(*COLLECTOR)
         with health.serve(worker.host, worker.port, self.describe) as page:
             self._watchdog.start()
             log.info("worker=%s health page on port %d", worker.instance or "unnamed", page.port)
@@ -124,10 +133,11 @@ class Worker:
             return False
         if not still():
             return False
+        shelves = {name: self._shelf(name).values_of for name in {one.table for one in writes}}
         for one in writes:
-            self._shelf(one.table).values_of[one.partition][one.key.encode()] = one.stored
+            shelves[one.table][one.partition][one.key.encode()] = one.stored
             if one.kept is not None:
-                self._cache.put(one.table, one.partition, one.key, one.kept)
+                self._cache.put((one.table, one.partition, one.key), one.kept)
         return True
 
     def _of(self, write: Write) -> Iterator[Record]:
@@ -137,7 +147,8 @@ class Worker:
             yield self._named(write.published)
 
     def _named(self, record: Record) -> Record:
-        return record._replace(topic=topics.full(self._settings, record.topic))
+        name = topics.full(self._settings, record.topic)
+        return Record(name, record.partition, record.key, record.value, record.headers)
 
     def _owner(self) -> Callable[[], bool]:
         """Whether the partitions are still as they are now, as far as this process can know."""
@@ -163,7 +174,7 @@ class Worker:
 
         async def vectors() -> None:
             if vectoriser is not None:
-                await vectoriser.work(lambda: bool(app.should_stop))
+                await asyncio.gather(vectoriser.work(lambda: bool(app.should_stop)), self._turn(vectoriser))
 
         async def revoked(*_: Any, **__: Any) -> None:
             self._line.clear()
@@ -182,12 +193,22 @@ class Worker:
         app.on_partitions_revoked.connect(revoked)
         app.on_rebalance_complete.connect(recovered)
 
+    async def _turn(self, vectoriser: Vectoriser) -> None:
+        """Turn to the encoder of another bundle when that serves, and give every item a vector of its space."""
+        while not self.app.should_stop:
+            await asyncio.sleep(ENCODER_S)
+            newer = await asyncio.to_thread(self._newer)
+            if newer is not None:
+                vectoriser.turn_to(newer)
+                self._note_all(vectoriser)
+
     def _note_all(self, vectoriser: Vectoriser) -> None:
         """Items whose text has no vector yet, of all partitions that are ours."""
         catalogue = next(stage for stage in self._stages if stage.name == "catalogue")
         for partition, held in self._shelf("catalogue").values_of.items():
             for key in held:
-                item = self._cache.get(catalogue, partition, key.decode()).state.item
+                place = catalogue.name, partition, key.decode()
+                item = self._cache.get(place, catalogue.empty).state.item
                 vectoriser.note(partition, key.decode(), item)
 
     # ------------------------------------------------------------------ work

@@ -91,7 +91,7 @@ class Cluster:
             if place not in self.values or version_of(one.stored) >= version_of(self.values[place]):
                 self.values[place] = one.stored
             if one.kept is not None:
-                self._cache.put(one.table, one.partition, one.key, one.kept)
+                self._cache.put((one.table, one.partition, one.key), one.kept)
 
     def commit(self, asked: dict[Place, int]) -> None:
         for place, count in asked.items():

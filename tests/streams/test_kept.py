@@ -35,7 +35,9 @@ def value(name: str, version: int = 3) -> bytes:
 def test_a_stored_value_comes_back_with_version_and_positions() -> None:
     shelf = Shelf()
     shelf.values["catalogue", 1, b"pot"] = value("pot")
-    assert Cache(shelf, 10).get(CATALOGUE, 1, "pot") == Kept(3, {origin_of("items", 1): (5, 0, 0)}, entry("pot"))
+    assert Cache(shelf, 10).get(("catalogue", 1, "pot"), CATALOGUE.empty) == Kept(
+        3, {origin_of("items", 1): (5, 0, 0)}, entry("pot")
+    )
 
 
 def test_a_version_is_read_without_the_state() -> None:
@@ -46,40 +48,40 @@ def test_a_version_is_read_without_the_state() -> None:
 def test_a_key_without_a_value_is_empty_and_is_asked_for_again() -> None:
     shelf = Shelf()
     cache = Cache(shelf, 10)
-    assert cache.get(CATALOGUE, 0, "pot") == Kept(0, {}, CATALOGUE.empty)
+    assert cache.get(("catalogue", 0, "pot"), CATALOGUE.empty) == Kept(0, {}, CATALOGUE.empty)
     shelf.values["catalogue", 0, b"pot"] = value("pot")
-    assert cache.get(CATALOGUE, 0, "pot").state == entry("pot")
+    assert cache.get(("catalogue", 0, "pot"), CATALOGUE.empty).state == entry("pot")
 
 
 def test_the_same_key_in_another_partition_is_another_one() -> None:
     shelf = Shelf()
     shelf.values["catalogue", 0, b"pot"] = value("pot")
     cache = Cache(shelf, 10)
-    cache.get(CATALOGUE, 0, "pot")
-    assert cache.get(CATALOGUE, 1, "pot").state == CATALOGUE.empty
+    cache.get(("catalogue", 0, "pot"), CATALOGUE.empty)
+    assert cache.get(("catalogue", 1, "pot"), CATALOGUE.empty).state == CATALOGUE.empty
 
 
 def test_what_was_used_longest_ago_is_forgotten_first() -> None:
     shelf = Shelf()
     cache = Cache(shelf, 2)
     for name in "ab":
-        cache.put("catalogue", 0, name, Kept(1, {}, entry(name)))
-    cache.get(CATALOGUE, 0, "a")
-    cache.put("catalogue", 0, "c", Kept(1, {}, entry("c")))
+        cache.put(("catalogue", 0, name), Kept(1, {}, entry(name)))
+    cache.get(("catalogue", 0, "a"), CATALOGUE.empty)
+    cache.put(("catalogue", 0, "c"), Kept(1, {}, entry("c")))
     assert shelf.asked == 0
-    assert cache.get(CATALOGUE, 0, "a").state == entry("a")
+    assert cache.get(("catalogue", 0, "a"), CATALOGUE.empty).state == entry("a")
     assert shelf.asked == 0
-    assert cache.get(CATALOGUE, 0, "b").state == CATALOGUE.empty
+    assert cache.get(("catalogue", 0, "b"), CATALOGUE.empty).state == CATALOGUE.empty
     assert shelf.asked == 1
 
 
 def test_a_cache_that_is_cleared_reads_what_is_stored() -> None:
     shelf = Shelf()
     cache = Cache(shelf, 2)
-    cache.put("catalogue", 0, "pot", Kept(9, {}, entry("pot", price=9.0)))
+    cache.put(("catalogue", 0, "pot"), Kept(9, {}, entry("pot", price=9.0)))
     shelf.values["catalogue", 0, b"pot"] = value("pot")
     cache.clear()
-    assert cache.get(CATALOGUE, 0, "pot").state == entry("pot")
+    assert cache.get(("catalogue", 0, "pot"), CATALOGUE.empty).state == entry("pot")
 
 
 def test_every_partition_of_every_topic_has_a_number_of_its_own() -> None:

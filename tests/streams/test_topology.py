@@ -58,7 +58,7 @@ def test_steps_write_the_topics_and_types_that_the_topology_names(log: list[Even
 def _overheard(stage: Stage, said: list[tuple[str, str, object]]) -> topology.Step:
     def step(state: object, message: object) -> tuple[object, object]:
         after, outputs = stage.step(state, message)
-        said.extend(outputs)
+        said.extend((one.topic, one.key, one.value) for one in outputs)
         return after, outputs
 
     return step  # type: ignore[return-value]

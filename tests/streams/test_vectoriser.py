@@ -177,3 +177,30 @@ def test_the_table_says_which_text_has_a_vector() -> None:
     shop.work()
     assert vectoriser.had(shop.table[0, b"pot"]) == (9, "space")
     assert msgspec.msgpack.decode(shop.table[0, b"pot"])[0] == 9
+
+
+def test_after_a_turn_to_another_space_all_that_is_noted_is_encoded_in_it() -> None:
+    shop, things = Shop(Encoder("colours")), Encoder("things")
+    shop.vectoriser.note(0, "pot", pot())
+    shop.work()
+    shop.vectoriser.turn_to(things)
+    shop.vectoriser.note(0, "pot", pot())
+    shop.work()
+    assert [vector(one)[1].space_id for one in shop.published] == ["colours", "things"]
+    assert vectoriser.had(shop.table[0, b"pot"]) == (5, "things")
+    assert shop.vectoriser.waiting == 0
+
+
+def test_a_turn_while_something_is_encoded_mixes_no_spaces_and_forgets_nothing() -> None:
+    shop, things, item = Shop(Encoder("colours")), Encoder("things"), pot()
+
+    def turn() -> None:
+        shop.meanwhile = lambda: None
+        shop.vectoriser.turn_to(things)
+        shop.vectoriser.note(0, "pot", item)
+
+    shop.meanwhile = turn
+    shop.vectoriser.note(0, "pot", item)
+    shop.work(2)
+    assert shop.encoder.asked == things.asked == [["pot"]]
+    assert [vector(one)[1].space_id for one in shop.published] == ["colours", "things"]
