@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import cli_kafka
+import cli_train
 from cli_common import (
     Verb,
     aligned,
@@ -34,6 +35,7 @@ from core.settings import load
 from progress import shown
 
 if TYPE_CHECKING:
+    from core.settings import Settings
     from evaluation.replay import Replay
     from jobs.intake import Source, Taken
     from streams.messages import Letter
@@ -73,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     for add in (
         _up,
         _import,
-        _train,
+        cli_train.add_to,
         _replay,
         _evaluate,
         _bundles,
@@ -106,7 +108,7 @@ def up(asked: argparse.Namespace) -> int:
     from jobs.embedding import Embedder
 
     train = [] if asked.no_training else train_command(asked)
-    gateway = Gateway(settings, Embedder.open(settings), now_ms, train=train, access_log=asked.access_log)
+    gateway = Gateway(settings, Embedder.serving(settings), now_ms, train=train, access_log=asked.access_log)
     gateway.run(lambda: print(places(settings, gateway.url), flush=True), signals=True)
     return 0
 
@@ -185,44 +187,7 @@ def _typed(values: dict[str, str]) -> dict[str, Any]:
         raise BadInput(f"--set: {error}") from None
 
 
-# ---------------------------------------------------------------------- train, replay, evaluate
-def _train(verbs: Any) -> None:
-    add = verb_of(verbs, "train", train, "train a ranker or the encoder from the log")
-    add("what", choices=("ranker", "encoder"))
-    add("--force", action="store_true", help="a ranker: promote it whatever the comparison says")
-    add("--archive", default="", metavar="PATH", help="a folder or URL to learn from, instead of the log in use")
-    add("--stream", type=Path, metavar="FILE", help="the encoder: a recorded stream to learn from instead")
-
-
-def train(asked: argparse.Namespace) -> int:
-    """Train, and say what came of it."""
-    return _train_encoder(asked) if asked.what == "encoder" else _train_ranker(asked)
-
-
-def _train_encoder(asked: argparse.Namespace) -> int:
-    from jobs.train_encoder import lines, run
-    from jobs.trainer import alone
-
-    settings = load(asked.settings)
-    with alone(settings), shown() as progress:
-        outcome = run(settings, now_ms(), progress, archive=asked.archive, stream=asked.stream)
-    tell(lines(outcome))
-    return 0
-
-
-def _train_ranker(asked: argparse.Namespace) -> int:
-    from jobs.embedding import Embedder
-    from jobs.train import run
-    from jobs.trainer import alone
-
-    settings = load(asked.settings)
-    with alone(settings), shown() as progress:
-        outcome = run(settings, Embedder.open(settings), now_ms(), progress, force=asked.force, archive=asked.archive)
-    made = outcome.manifest.id if outcome.manifest else "no bundle"
-    tell([f"{made}, {'promoted' if outcome.promoted else 'not promoted'}; {outcome.lessons:,} lists; {outcome.why}"])
-    return 0
-
-
+# ---------------------------------------------------------------------- replay, evaluate
 def _replay(verbs: Any) -> None:
     add = verb_of(verbs, "replay", replay, "answer a recorded stream's queries, each from what stands above it")
     add("stream", type=Path, help="items, events and queries in time order, one JSON object a line")
@@ -305,16 +270,23 @@ def _bundles(verbs: Any) -> None:
     verb_of(acts, "list", list_bundles, "list all bundles, newest first")
     verb_of(acts, "promote", promote, "make a bundle serve")("id", metavar="ID")
     verb_of(acts, "rollback", rollback, "go back to the bundle that served before")
+    add = verb_of(acts, "shadow", shadow, "have a bundle answer a share of the requests unseen, or say what came of it")
+    add("id", metavar="ID", nargs="?", help="which one; without it, and without --off, the figures of the gateway")
+    add("--off", action="store_true", help="none any more")
     verb_of(acts, "prune", prune, "delete all but the newest (bundles.keep) and those one can go back to")
 
 
 def list_bundles(asked: argparse.Namespace) -> int:
     """A line for each bundle; a star stands before the one that serves."""
+    from jobs.gate import verdict_of
+
     store = _store(asked)
     current, found = store.current_id(), store.list()
-    rows = [["", "bundle", "made", "ranker", "NDCG@10", "against", "lists", "bytes"]] if found else []
+    rows = [["", "bundle", "made", "ranker", "NDCG@10", "against", "verdict", "lists", "bytes"]] if found else []
     for one in found:
         figures = [f"{one.metrics[name]:.4f}" if name in one.metrics else "-" for name in JUDGED]
+        verdict = verdict_of(store.folder(one.id))
+        figures.append(verdict.result if verdict else "-")
         sizes = [f"{one.metrics.get('lists', 0):,.0f}", f"{sum(file.bytes for file in one.files.values()):,}"]
         rows.append(["*" if one.id == current else "", one.id, moment(one.created_ms), one.ranker, *figures, *sizes])
     tell(aligned(rows) or [f"no bundles in {store.root}: the blend answers; headwater train ranker makes the first"])
@@ -323,14 +295,52 @@ def list_bundles(asked: argparse.Namespace) -> int:
 
 def promote(asked: argparse.Namespace) -> int:
     """Verify a bundle and make it serve; a running gateway takes it within a second."""
-    tell([f"{_store(asked).promote(asked.id).id} serves"])
+    from jobs.history import note
+
+    tell([f"{_store(asked).promote(asked.id, now_ms()).id} serves"])
+    note(load(asked.settings), "promote", now_ms(), "promoted", "by hand", asked.id)
     return 0
 
 
 def rollback(asked: argparse.Namespace) -> int:
     """Go back to the bundle that served before."""
-    tell([f"{_store(asked).rollback()} serves again"])
+    from jobs.history import note
+
+    back = _store(asked).rollback()
+    tell([f"{back} serves again"])
+    note(load(asked.settings), "rollback", now_ms(), "rolled back", "by hand", back)
     return 0
+
+
+def shadow(asked: argparse.Namespace) -> int:
+    """Name the bundle that answers unseen, or ask the gateway of the settings what its answers would have changed."""
+    store = _store(asked)
+    if asked.off and asked.id:
+        raise BadInput(f"either --off or a bundle, got both --off and {asked.id}")
+    if asked.off or asked.id:
+        store.shadow(asked.id)
+        tell([f"{asked.id} answers unseen" if asked.id else "no bundle answers unseen"])
+        return 0
+    named = store.shadow_id()
+    tell([f"{named} answers unseen" if named else "no bundle answers unseen"])
+    if named:
+        tell(_differences(load(asked.settings)))
+    return 0
+
+
+def _differences(settings: Settings) -> list[str]:
+    from gateway.client import Client, url_of
+
+    with Client(url_of(settings.gateway.host, settings.gateway.port)) as client:
+        engine = client.get("/healthz", details="true")["engine"]
+    if "shadow" not in engine:
+        return ["the gateway has not taken it, or bundles.shadow_share is 0: its log says why"]
+    return [
+        f"{engine['shadow_lists']:,} lists, {engine['shadow_overlap']:.1%} of the first ten are the same items, "
+        f"{engine['shadow_same_first']:.1%} begin with the same one",
+        f"{engine['shadow_ms']:.1f} ms a list, {engine['shadow_failures']:,} failures, "
+        f"{engine['shadow_left_out']:,} left out",
+    ]
 
 
 def prune(asked: argparse.Namespace) -> int:

@@ -65,10 +65,11 @@ def worker(asked: argparse.Namespace) -> int:
     given = {name: value for name, value in (("instance", asked.instance), ("port", asked.port)) if value is not None}
     settings = msgspec.structs.replace(settings, worker=msgspec.structs.replace(settings.worker, **given))
     log_to_stderr()
-    from jobs.embedding import Embedder
+    from jobs.embedding import Embedder, Newer
     from streams.worker import Worker
 
-    Worker(settings, Embedder.open(settings)).run()
+    embedder = Embedder.serving(settings)
+    Worker(settings, embedder, Newer(settings, embedder)).run()
     return 0
 
 
@@ -86,7 +87,7 @@ def gateway(asked: argparse.Namespace) -> int:
     from gateway.serving import gateway_on_kafka
     from jobs.embedding import Embedder
 
-    serving = gateway_on_kafka(settings, Embedder.open(settings), now_ms, access_log=asked.access_log)
+    serving = gateway_on_kafka(settings, Embedder.serving(settings), now_ms, access_log=asked.access_log)
     serving.run(lambda: print(places(settings, serving.url), flush=True), signals=True)
     return 0
 

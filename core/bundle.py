@@ -3,6 +3,7 @@
     <root>/<bundle id>/manifest.json    what it is, and the checksum of every other file
     <root>/<bundle id>/...              encoder, index, ranker: whatever the manifest names
     <root>/current                      the pointer: which bundle serves, and which served before
+    <root>/shadow                       which bundle answers unseen; absent for none
 
 A folder appears under its id in one rename, after everything in it is on the disk; the pointer
 is replaced in one rename too. A process that is killed at any moment leaves the old state or
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -29,6 +30,7 @@ from core.errors import Corrupt, Missing
 from core.manifest import Contents, Manifest
 
 POINTER: Final = "current"
+SHADOW: Final = "shadow"
 _LOCK: Final = ".lock"
 _WRITING: Final = ".writing-"
 _REMOVING: Final = ".removing-"
@@ -36,10 +38,28 @@ _ID: Final = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{20}")
 
 
 class Pointer(msgspec.Struct, frozen=True):
-    """Which bundle serves, and the ones that served before it, latest first."""
+    """Which bundle serves, and the ones that served before it, latest first.
+
+    `since_ms` is when it was promoted, 0 where that does not count: it serves again, or nobody told.
+    """
 
     id: str
     previous: tuple[str, ...] = ()
+    since_ms: int = 0
+
+    def rival(self, now_ms: int, probation_s: float) -> str | None:
+        """The bundle that a newly promoted one is still compared with; None once its probation is over."""
+        newly = self.since_ms and now_ms < self.since_ms + probation_s * 1000.0
+        return self.previous[0] if newly and self.previous else None
+
+
+class Shadow(msgspec.Struct, frozen=True):
+    """Which bundle answers unseen."""
+
+    id: str
+
+
+Named = TypeVar("Named", Pointer, Shadow)
 
 
 class Bundles:
@@ -82,8 +102,8 @@ class Bundles:
         manifests.verify(manifest, self.folder(bundle_id))
         return manifest
 
-    def promote(self, bundle_id: str) -> Manifest:
-        """Verify a bundle and make it the one that serves.
+    def promote(self, bundle_id: str, now_ms: int = 0) -> Manifest:
+        """Verify a bundle and make it the one that serves, on probation from `now_ms` on; 0 for no probation.
 
         Raises:
             Missing: no such bundle.
@@ -93,11 +113,11 @@ class Bundles:
         with self._locked():
             if not self.folder(bundle_id).exists():
                 raise self._missing(bundle_id)
-            old = self._pointer()
+            old = self.pointer()
             if old is None:
-                self._point(Pointer(bundle_id))
+                self._write(POINTER, Pointer(bundle_id, (), now_ms))
             elif old.id != bundle_id:
-                self._point(Pointer(bundle_id, (old.id, *old.previous)[: self.keep]))
+                self._write(POINTER, Pointer(bundle_id, (old.id, *old.previous)[: self.keep], now_ms))
         return manifest
 
     def rollback(self) -> str:
@@ -108,22 +128,47 @@ class Bundles:
             Corrupt: that bundle is damaged; what served goes on serving.
         """
         with self._locked():
-            now = self._pointer()
+            now = self.pointer()
             if now is None or not now.previous:
                 raise Missing(f"nothing to roll back to: no bundle served before {now.id if now else 'now'}")
             back, *earlier = now.previous
             self.load(back)
-            self._point(Pointer(back, tuple(earlier)))
+            self._write(POINTER, Pointer(back, tuple(earlier)))
         return back
+
+    def shadow(self, bundle_id: str | None) -> None:
+        """Verify a bundle and have it answer unseen, beside the one that serves; None for none any more.
+
+        Raises:
+            Missing: no such bundle.
+            Corrupt: a file is absent or differs.
+        """
+        if bundle_id is not None:
+            self.load(bundle_id)
+        with self._locked():
+            if bundle_id is not None:
+                self._write(SHADOW, Shadow(bundle_id))
+            else:
+                (self.root / SHADOW).unlink(missing_ok=True)
+                sync(self.root)
 
     def current_id(self) -> str | None:
         """Which bundle serves; None before the first promotion. Cheap enough to ask every second."""
-        pointer = self._pointer()
+        pointer = self.pointer()
         return pointer.id if pointer else None
+
+    def pointer(self) -> Pointer | None:
+        """Which bundle serves and which did before; None before the first promotion. As cheap as `current_id`."""
+        return self._read(POINTER, Pointer)
+
+    def shadow_id(self) -> str | None:
+        """Which bundle answers unseen; as cheap as `current_id`."""
+        shadow = self._read(SHADOW, Shadow)
+        return shadow.id if shadow else None
 
     def current(self) -> Manifest | None:
         """The manifest of the bundle that serves; its files were verified when it was promoted."""
-        pointer = self._pointer()
+        pointer = self.pointer()
         return self._manifest(pointer.id) if pointer else None
 
     def list(self) -> tuple[Manifest, ...]:
@@ -135,13 +180,17 @@ class Bundles:
         return tuple([self._manifest(bundle_id) for bundle_id in self._ids()])
 
     def prune(self) -> tuple[str, ...]:
-        """Delete bundles but the `keep` newest, the current one and those it can be rolled back to.
+        """Delete bundles but the `keep` newest, the current one, those it can be rolled back to and the unseen one.
 
         Returns the ids that were deleted. What a process has open or mapped stays readable to it.
         """
         with self._locked():
-            pointer = self._pointer()
-            wanted = {*self._ids()[: self.keep], *((pointer.id, *pointer.previous) if pointer else ())}
+            pointer = self.pointer()
+            wanted = {
+                *self._ids()[: self.keep],
+                *((pointer.id, *pointer.previous) if pointer else ()),
+                self.shadow_id(),
+            }
             gone = tuple([bundle_id for bundle_id in self._ids() if bundle_id not in wanted])
             for bundle_id in gone:
                 self.folder(bundle_id).rename(self.root / f"{_REMOVING}{bundle_id}")
@@ -172,20 +221,20 @@ class Bundles:
             raise self._missing(bundle_id)
         return manifests.read(folder)
 
-    def _pointer(self) -> Pointer | None:
-        path = self.root / POINTER
-        if not path.exists():
-            return None
+    def _read(self, name: str, kind: type[Named]) -> Named | None:
+        path = self.root / name
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Pointer)
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except FileNotFoundError:
+            return None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Corrupt(f"{path} cannot be read: {error}") from None
 
-    def _point(self, pointer: Pointer) -> None:
-        draft = self.root / f"{_WRITING}{POINTER}"
-        draft.write_bytes(msgspec.json.encode(pointer))
+    def _write(self, name: str, value: Pointer | Shadow) -> None:
+        draft = self.root / f"{_WRITING}{name}"
+        draft.write_bytes(msgspec.json.encode(value))
         sync(draft)
-        draft.replace(self.root / POINTER)
+        draft.replace(self.root / name)
         sync(self.root)
 
     @contextmanager
@@ -207,7 +256,8 @@ class Bundles:
 
     def _sweep(self) -> None:
         """Remove what killed processes left; to be called under the lock."""
-        (self.root / f"{_WRITING}{POINTER}").unlink(missing_ok=True)
+        for name in (POINTER, SHADOW):
+            (self.root / f"{_WRITING}{name}").unlink(missing_ok=True)
         for path in self.root.glob(f"{_REMOVING}*"):
             shutil.rmtree(path)
         for path in self.root.glob(f"{_WRITING}*"):

@@ -21,11 +21,16 @@ VERSION: Final = 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class EncoderReference(msgspec.Struct, frozen=True):
-    """Which encoder made the vectors; the weights may lie outside the bundle, their checksum may not."""
+class EncoderReference(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which encoder made the vectors; the weights may lie outside the bundle, their checksum may not.
+
+    `base` is empty for published weights. A bundle that carries an encoder says in it which `encoder.model` of
+    the settings that encoder takes the place of.
+    """
 
     name: str
     weights_sha256: str
+    base: str = ""
 
 
 class FeatureSchema(msgspec.Struct, frozen=True):

@@ -21,15 +21,19 @@ DAY_S: Final = 86_400.0
 PREFIX: Final = "HEADWATER_"
 # none, no limit, none, any free port, a seed as good as another
 _MAY_BE_0: Final = (
-    "between", "description_words", "dropout", "hard", "memory_bytes", "pool", "port", "replay", "seed", "weight_decay",
+    "between", "description_words", "dropout", "hard", "holdback", "memory_bytes", "pool", "port", "probation_s",
+    "replay", "seed", "shadow_share", "stop_after", "weight_decay", "doubt", "drift",
 )  # fmt: skip
 _AT_MOST: Final = {
+    ("bundles", "holdback"): 0.5,
+    ("bundles", "shadow_share"): 1.0,
     ("gateway", "port"): 65_535,
     ("worker", "port"): 65_535,
     ("archive", "port"): 65_535,
     ("training", "port"): 65_535,
     ("index", "recall"): 1.0,
     ("training", "learning_rate"): 1.0,
+    ("training", "features"): 1.0,
     ("tuning", "learning_rate"): 1.0,
     ("tuning", "dropout"): 0.9,
     ("tuning", "held_out"): 0.5,
@@ -39,6 +43,8 @@ _CHOICES: Final = {
     ("encoder", "device"): ("auto", "cpu", "cuda"),
     ("encoder", "dtype"): ("auto", "bfloat16", "float32"),
     ("index", "kind"): ("auto", "exact", "flat", "ivf"),
+    ("index", "device"): ("cpu", "cuda"),
+    ("tuning", "user"): ("mean", "transformer"),
     ("tuning", "rung"): ("full", "top", "lora", "head"),
 }
 
@@ -97,7 +103,7 @@ class WorkerSettings(Section, frozen=True):
     session_s: float = 15.0  # silent for this long, a worker loses its partitions to the others
     heartbeat_s: float = 3.0  # between two signs of life
     commit_s: float = 1.0  # between two commits of what was consumed
-    batch: int = 4_000  # messages taken through the steps at a time, with a write for each state that moved
+    batch: int = 8_000  # messages taken through the steps at a time, with a write for each state that moved
     stuck_s: float = 60.0  # with records to read and no commit for this long, the process ends itself
     memory_bytes: int = 4_000_000_000  # with more than this resident, the process ends itself; 0 for no limit
 
@@ -177,6 +183,7 @@ class IndexSettings(Section, frozen=True):
     kind: str = "auto"  # auto, exact, flat, ivf
     flat_until: int = 10_000  # vectors; auto takes ivf above
     recall: float = 0.98  # wanted of ivf at 100, against exact search
+    device: str = "cpu"  # cuda: auto and flat search exactly on a GPU where there is one, and ivf is left out
     threads: int = 1  # of one search; building takes what the process has
 
 
@@ -191,6 +198,7 @@ class ChannelSettings(Section, frozen=True):
     ease: int = 80  # that follow from the whole history
     after: int = 80  # that others took in the visits after
     text: int = 60  # whose text is near that of recent items
+    next: int = 80  # that a transformer over the recent items foresees, where the bundle has one
     trending: int = 80  # popular now
     new: int = 20  # new in the catalogue
 
@@ -206,7 +214,8 @@ class RankingSettings(Section, frozen=True):
 class TrainingSettings(Section, frozen=True):
     every_s: float = 7 * DAY_S  # of event time in a replay, of wall time live
     window_s: float = 180 * DAY_S  # decisions older than this are not trained on
-    growth: float = 0.2  # train again when this much more has been learnt, also before every_s
+    growth: float = 0.2  # train again when this much more has been learnt (live: recorded), also before every_s
+    drift: float = 0.25  # train again when features of served lists have moved so far (PSI); 0 never
     min_groups: int = 200  # lists with a label, below which the blend stays
     max_groups: int = 24_000  # lists trained on; the newest where there are more
     negatives: int = 40  # of one list
@@ -215,6 +224,10 @@ class TrainingSettings(Section, frozen=True):
     trees: int = 150  # of the ranker
     leaves: int = 31  # of one tree at most; of few examples smaller trees are grown
     learning_rate: float = 0.06  # of the ranker
+    rows_a_leaf: int = 50  # candidates that a leaf of the ranker must hold at least
+    features: float = 0.7  # share of the features that one tree may ask of
+    doubt: float = 2.0  # of the ranker about what few candidates say (L2)
+    stop_after: int = 30  # trees that bring nothing on newer lists, after which no more are grown; 0 grows all
     seed: int = 7  # of what is drawn at random in training
     host: str = "127.0.0.1"  # address of the trainer's health page
     port: int = 8080  # of the trainer's health page; 0 takes any that is free
@@ -224,6 +237,7 @@ class TuningSettings(Section, frozen=True):
     """How headwater train encoder makes a better encoder of the one that encoder.model names."""
 
     path: Path = Path("data/encoders")  # the folder of trained encoders, and of a run that is under way
+    user: str = "mean"  # transformer: a user vector is learnt with each ranker, and kept where clearly better
     rung: str = "top"  # what learns: full, top (upper layers), lora (adapters), head (one layer on frozen vectors)
     layers: int = 2  # upper layers that learn in rung top; what those below give is computed once
     rank: int = 8  # of the adapters of rung lora
@@ -244,11 +258,17 @@ class TuningSettings(Section, frozen=True):
     held_out: float = 0.1  # newest share of the events: one half says when to stop, the other how good it is
     replay: float = 0.3  # share of older pairs when an encoder that was trained before is trained further
     save_s: float = 60.0  # between two checkpoints, from which a run that was interrupted goes on
+    every_s: float = 7 * DAY_S  # between two trainings of the encoder by themselves; 0: only when asked
+    keep: int = 3  # newest trained encoders that stay in path; a bundle carries a copy of its own
 
 
 class BundleSettings(Section, frozen=True):
     path: Path = Path("data/bundles")  # the folder of all bundles and the pointer to the current one
     keep: int = 5  # the newest ones that are kept, and how far back one can roll
+    probation_s: float = 1 * DAY_S  # a promoted one is compared with the one before it for so long; 0 for not at all
+    holdback: float = 0.1  # share of shoppers who keep the one before it meanwhile
+    probation_lists: int = 500  # lists of each, below which nothing is concluded
+    shadow_share: float = 0.1  # of the requests, that a bundle named by headwater bundles shadow answers unseen too
 
 
 class Settings(Section, frozen=True):
@@ -359,7 +379,8 @@ def _check(settings: Settings) -> None:
 
 
 def _check_number(section: str, field: str, number: float) -> None:
-    if not math.isfinite(number) or number < 0 or (number == 0 and section != "channels" and field not in _MAY_BE_0):
+    may_be_0 = section == "channels" or field in _MAY_BE_0 or (section, field) == ("tuning", "every_s")
+    if not math.isfinite(number) or number < 0 or (number == 0 and not may_be_0):
         raise BadSettings(f"{section}.{field} must be positive, got {number}")
     most = _AT_MOST.get((section, field), math.inf)
     if number > most:

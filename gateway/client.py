@@ -16,6 +16,12 @@ from core.errors import BadInput, Unavailable
 AT_ONCE: Final = 1_000  # events or items of one call
 
 
+def url_of(host: str, port: int) -> str:
+    """Where somebody on this machine finds what listens there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class Client:
     """Calls one gateway; not for several threads at a time."""
 

@@ -1,8 +1,7 @@
 """The whole shop in one process: the embedded log, the runner, the encoder and the answers.
 
-Three threads beside the event loop: the runner follows the log, the embedder gives new items
-their vectors, the scribe logs decisions and watches for a new bundle. Arrays move only under
-one lock, between requests.
+Threads beside the event loop: the runner follows the log, the scribe logs decisions, and those of the
+engine give new items their vectors and follow the bundles. Arrays move only under one lock, between requests.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from contextlib import closing
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
-from core.catalogue import Item, ItemChange
+from core.catalogue import ItemChange
 from core.decision import Decision, Request
 from core.errors import BadSettings, Unavailable
 from core.events import Event
@@ -29,8 +27,6 @@ from core.stats import ItemStats
 from gateway.engine import SnapshotEngine
 from gateway.ports import KnownShopper, Refused
 from jobs.embedding import Embedder
-from ranker.bundle import Opened
-from ranker.space import Space
 from streams.follower import Follower
 from streams.log import EmbeddedLog, New
 from streams.messages import Letter, letters, of_change, of_decision, of_event, of_letter
@@ -39,10 +35,9 @@ from streams.topology import build
 
 log = logging.getLogger("headwater")
 
-ENCODE_AT_ONCE: Final = 256  # a second or two of work: a new item waits no longer than that
 LOG_AT_ONCE: Final = 500  # decisions of one append
 WAIT_S: Final = 0.5  # a POST waits at most this long for its events to take effect
-LOOK_S: Final = 0.5  # between two looks for a new bundle
+LOOK_S: Final = 0.5  # between two counts of the shoppers
 LETTERS_TOLD: Final = 20
 
 
@@ -69,20 +64,17 @@ class EmbeddedShop:
         shoppers: Sequence[KnownShopper] = (),
     ) -> None:
         self.settings = settings
-        self._embedder, self._now_ms, self._shoppers = embedder, now_ms, shoppers
+        self._now_ms, self._shoppers = now_ms, shoppers
         self._log = EmbeddedLog.open(settings.log)
         try:
             self._follower = Follower(settings, self._log, self._publish)
         except Unavailable:
             self._log.close()
             raise
-        self._engine = SnapshotEngine(settings, embedder)
+        self._engine = SnapshotEngine(settings, embedder, now_ms)
         self.similar, self.together = self._engine.similar, self._engine.together
         self.trending, self.search = self._engine.trending, self._engine.search
         self.item, self.categories = self._engine.item, self._engine.categories
-        self._to_embed: queue.SimpleQueue[Item | None] = queue.SimpleQueue()  # None ends the thread
-        self._texts: dict[str, int] = {}  # text_ts of the items that have a vector or wait for one
-        self._encoding = 0  # items being encoded
         self._decisions: queue.SimpleQueue[Decision] = queue.SimpleQueue()
         self._waiting: list[tuple[dict[Place, int], asyncio.Future[None]]] = []
         self._waiting_lock = threading.Lock()
@@ -95,9 +87,11 @@ class EmbeddedShop:
     def start(self) -> None:
         """Load state and bundle, then follow the log. Must be called in the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._load_tables(self._engine.load_bundle())
+        self._engine.load_bundle()
+        self._load_tables()
+        self._engine.settle()
         self._engine.start()
-        for name, work in (("runner", self._follow), ("embedder", self._embed), ("scribe", self._scribe)):
+        for name, work in (("runner", self._follow), ("scribe", self._scribe), *self._engine.works()):
             thread = threading.Thread(target=self._engine.guarded, args=(name, work), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -105,7 +99,7 @@ class EmbeddedShop:
     def stop(self) -> None:
         """Let the threads finish what they hold, and close the log."""
         self._stopping.set()
-        self._to_embed.put(None)
+        self._engine.end()
         for thread in self._threads:
             thread.join(timeout=20)
         self._log.close()
@@ -125,8 +119,7 @@ class EmbeddedShop:
         return sum(last + 1 for (topic, _), last in self._log.ends().items() if topic in ("clickstream", "feedback"))
 
     # ------------------------------------------------------------------ loading
-    def _load_tables(self, bundle: Opened | None) -> None:
-        live, items = self._engine.live, dict[str, Item]()
+    def _load_tables(self) -> None:
         for stage in build(self.settings):
             if not stage.publishes:
                 continue
@@ -136,25 +129,7 @@ class EmbeddedShop:
                     value = stage.serve(table.decode(stored))
                     if stage.publishes == "item-stats":
                         _check_half_lives(value, self.settings)
-                    live.offer(stage.publishes, key.decode(), value)
-                    if stage.publishes == "catalogue" and value is not None:
-                        items[key.decode()] = value
-        if self._engine.space is not None:
-            self._load_vectors(self._engine.space, items, bundle)
-
-    def _load_vectors(self, space: Space, items: dict[str, Item], bundle: Opened | None) -> None:
-        """Those of the bundle, where the text has not changed since; the others are encoded by and by."""
-        self._texts = {name: item.text_ts for name, item in items.items()}
-        if bundle is not None and bundle.manifest.space_id == space.space_id:
-            made = zip(bundle.items, bundle.texts.tolist(), strict=True)
-            known = [place for place, (name, text_ts) in enumerate(made) if self._texts.get(name) == text_ts]
-            if known:
-                names = [bundle.items[place] for place in known]
-                space.offer(space.space_id, names, bundle.vectors[known].astype(np.float32))
-                for name in names:
-                    del items[name]
-        for item in items.values():
-            self._to_embed.put(item)
+                    self._publish(stage.publishes, key.decode(), value)
 
     # ------------------------------------------------------------------ Writer
     async def events(self, accepted: Sequence[Event], refused: Sequence[Refused]) -> None:
@@ -206,30 +181,8 @@ class EmbeddedShop:
 
     def _publish(self, topic: str, key: str, value: Any) -> None:
         self._engine.live.offer(topic, key, value)
-        if topic != "catalogue" or self._engine.space is None:
-            return
-        if value is None:
-            self._texts.pop(key, None)
-            self._engine.space.remove([key])
-        elif self._texts.get(key) != value.text_ts:
-            self._texts[key] = value.text_ts
-            self._to_embed.put(value)
-
-    # ------------------------------------------------------------------ the embedder's thread
-    def _embed(self) -> None:
-        while (first := self._to_embed.get()) is not None and not self._stopping.is_set():
-            items = [first]
-            while len(items) < ENCODE_AT_ONCE and not self._to_embed.empty():
-                item = self._to_embed.get()
-                if item is None:
-                    return
-                items.append(item)
-            newest = {item.item_id: item for item in items}
-            self._encoding = len(newest)
-            if self._embedder is not None and self._engine.space is not None:
-                vectors = self._embedder.vectors(list(newest.values()))
-                self._engine.space.offer(self._embedder.space_id, list(newest), vectors)
-            self._encoding = 0
+        if topic == "catalogue":
+            self._engine.filler.note(key, value)
 
     # ------------------------------------------------------------------ the scribe's thread
     def _scribe(self) -> None:
@@ -237,7 +190,6 @@ class EmbeddedShop:
         while not self._stopping.is_set() or not self._decisions.empty():
             self._log_decisions()
             if time.monotonic() - looked > LOOK_S and not self._stopping.is_set():
-                self._engine.look_for_bundle()
                 self._known_shoppers = self._log.count("profile")
                 looked = time.monotonic()
 
@@ -285,7 +237,6 @@ class EmbeddedShop:
         """Figures for health, metrics and the admin page."""
         return {
             **self._engine.describe(),
-            "vectors_waiting": self._to_embed.qsize() + self._encoding,
             "shoppers": self._known_shoppers,
             "events": self.events_logged(),
             "lag_events": self._follower.lag(),

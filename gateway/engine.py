@@ -1,4 +1,4 @@
-"""What every shop answers with: one snapshot under a lock, kept fresh, with the newest bundle.
+"""What every shop answers with: live arrays under a lock, kept fresh, and the newest bundle.
 
 Where items, profiles and vectors come from is the shop's matter. Arrays move only under the
 lock, between requests.
@@ -9,78 +9,121 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from core.bundle import Bundles
 from core.catalogue import Item
 from core.decision import Decision, Filters, Ranked, Request
-from core.errors import HeadwaterError, Missing
+from core.errors import Missing
 from core.profile import Profile
 from core.settings import Settings
+from gateway.filling import Filler, Filling
+from gateway.roster import Roster
+from gateway.shadow import Shadow
+from gateway.swap import Swapper
 from jobs.embedding import Embedder
 from ranker import recommend
-from ranker.bundle import Opened, open_bundle
+from ranker.bundle import Opened
 from ranker.live import Live
-from ranker.recommend import Snapshot
 from ranker.space import Space
 
 log = logging.getLogger("headwater")
 
+SWITCH_S: Final = 0.001  # a request waits no longer for the interpreter while another thread computes
 REFRESH_S: Final = 0.2  # between two looks at what the topics brought, where no request looks before
 
 
 class SnapshotEngine:
-    """Answers from a snapshot; call `start` in the event loop that serves, and `stop` at its end.
+    """Answers from a snapshot. In this order: `load_bundle`, `settle` once the catalogue is there, `start`, `stop`.
 
     `failure` says which thread or task of the shop died, None while all are well.
+
+    Args:
+        settings: of the shop.
+        embedder: the encoder of the current bundle or of the settings, or None without a text channel.
+        now_ms: the wall clock, in ms since 1970.
+        patience_s: an item waits so long for a vector from elsewhere before it is encoded here.
     """
 
-    def __init__(self, settings: Settings, embedder: Embedder | None) -> None:
+    def __init__(
+        self, settings: Settings, embedder: Embedder | None, now_ms: Callable[[], int], patience_s: float = 0.0
+    ) -> None:
         self.failure: str | None = None
-        self._settings, self._embedder = settings, embedder
-        self._bundles = Bundles(settings.bundles.path, settings.bundles.keep)
-        space = Space(embedder.space_id, embedder.dim, settings.index) if embedder else None
-        self._snapshot = Snapshot(settings, Live(settings), space)
-        self._arrays = threading.Lock()  # over whatever reads the snapshot: some calls come from threads
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._settings = settings
+        self.filler = Filler(patience_s)
+        filling = None
+        if embedder is not None:
+            filling = Filling(Space(embedder.space_id, embedder.dim, settings.index), embedder)
+            self.filler.add(filling)
+        self._roster = Roster(settings, filling)
+        self._swapper = Swapper(settings, self._roster, self.filler, embedder, now_ms)
+        self._shadow = Shadow(self._roster, settings.bundles.shadow_share)
+        self._first: Opened | None = None  # until its vectors are in the index
         self._refreshing: asyncio.Task[None] | None = None
-        self._opened_id: str | None = None
-        self._collector = gc.get_threshold()
+        self._settled, self._stopping = threading.Event(), threading.Event()
+        self._collector, self._switch_s = gc.get_threshold(), sys.getswitchinterval()
 
     @property
     def live(self) -> Live:
         """What the serving topics are offered to."""
-        return self._snapshot.live
-
-    @property
-    def space(self) -> Space | None:
-        """Where vectors are offered to; None without an encoder."""
-        return self._snapshot.space
+        return self._roster.live
 
     # ------------------------------------------------------------------ life
-    def start(self) -> None:
-        """Take in what was offered so far, and go on taking in."""
-        self._loop = asyncio.get_running_loop()
-        self.settle()
-        self._collector = gc.get_threshold()
-        gc.set_threshold(50_000, 20, 50)
-        self._refreshing = self._loop.create_task(self._refresh())
+    def load_bundle(self) -> None:
+        """Take the current bundle, where there is one that can be used."""
+        self._first = self._swapper.load_first()
 
     def settle(self) -> None:
-        """Take in what was loaded, which may be much and lives as long as the process."""
+        """Take in what was loaded, which may be much and lives as long as the process; what lacks is encoded."""
+        filling, first = self._roster.roles.serving.filling, self._first
+        if filling is not None:
+            if first is not None and first.manifest.space_id == filling.space.space_id:
+                places = self.filler.seed(filling, first)
+                if places:
+                    vectors = first.vectors[places].astype("f4")
+                    filling.space.offer(filling.space.space_id, [first.items[place] for place in places], vectors)
+            self.filler.begin(filling)
+            self.filler.end(filling)
+        self._first = None
         self.refresh()
         gc.collect()
         gc.freeze()  # not worth a look by the collector
+        self._settled.set()
+
+    def start(self) -> None:
+        """Go on taking in; in the event loop that serves."""
+        self._collector, self._switch_s = gc.get_threshold(), sys.getswitchinterval()
+        gc.set_threshold(50_000, 20, 50)
+        sys.setswitchinterval(SWITCH_S)
+        self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
+
+    def works(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """What threads of the shop do until `end`, by name."""
+        yield "bundles", self._follow_bundles
+        yield "shadow", lambda: self._shadow.run(self._stopping)
+        yield "embedder", lambda: self.filler.run(self._stopping)
+
+    def _follow_bundles(self) -> None:
+        """A bundle is filled with what the catalogue holds, so that has to be there first."""
+        while not self._settled.wait(REFRESH_S) and not self._stopping.is_set():
+            pass
+        self._swapper.run(self._stopping)
+
+    def end(self) -> None:
+        """Have the threads finish what they hold."""
+        self._stopping.set()
+        self.filler.wake()
 
     def stop(self) -> None:
         """Take in nothing more."""
+        self.end()
         if self._refreshing is not None:
             self._refreshing.cancel()
         gc.unfreeze()  # packages in C complain at the end of the process of what was never collected
         gc.set_threshold(*self._collector)
+        sys.setswitchinterval(self._switch_s)
 
     def guarded(self, name: str, work: Callable[[], None]) -> None:
         """Run work of a thread of the shop; one that dies must be seen: the gateway is not ready any more."""
@@ -98,107 +141,66 @@ class SnapshotEngine:
 
     def refresh(self) -> None:
         """Take in what was offered since the last look; from any thread."""
-        with self._arrays:
-            self._snapshot.refresh()
-
-    # ------------------------------------------------------------------ bundles
-    def load_bundle(self) -> Opened | None:
-        """Take the current bundle, before `start`; None where there is none that can be used."""
-        try:
-            self._opened_id = self._bundles.current_id()
-            if self._opened_id is None:
-                return None
-            opened = self._open(self._opened_id)
-        except HeadwaterError as error:
-            log.error("bundle=%s not loaded, the blend answers: %s", self._opened_id, error)
-            return None
-        self._take(opened)
-        return opened
-
-    def look_for_bundle(self) -> None:
-        """From a thread: load a newly promoted bundle aside and hand it over between two requests."""
-        bundle_id = self._opened_id
-        try:
-            bundle_id = self._bundles.current_id()
-            if bundle_id is None or bundle_id == self._opened_id:
-                return
-            self._opened_id = bundle_id  # a bundle that does not load is not tried again and again
-            opened = self._open(bundle_id)
-        except HeadwaterError as error:
-            log.error("bundle=%s not loaded: %s", bundle_id, error)
-            return
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._take, opened)
-            log.info("bundle=%s serves", bundle_id)
-
-    def _open(self, bundle_id: str) -> Opened:
-        manifest = self._bundles.load(bundle_id)
-        space = self._snapshot.space
-        if space is not None and manifest.space_id and manifest.space_id != space.space_id:
-            raise Missing(
-                f"bundle {bundle_id} is of space {manifest.space_id}, this process encodes in {space.space_id}: "
-                "start it with the encoder and text settings of the bundle, or train again"
-            )
-        return open_bundle(self._bundles.folder(bundle_id), manifest, self._settings)
-
-    def _take(self, opened: Opened) -> None:
-        if opened.ease is not None:
-            with self._arrays:
-                self._snapshot.live.adopt(opened.ease)
-        self._snapshot = replace(self._snapshot, ranker=opened.ranker, bundle=opened.manifest.id)
+        self._roster.refresh()
 
     # ------------------------------------------------------------------ answers
     def recommend(self, request: Request, profile: Profile) -> Decision:
         """Make a list for somebody with that profile."""
-        with self._arrays:
-            return recommend.recommend(request, profile, self._snapshot)
+        decision, standing = self._roster.recommend(request, profile)
+        self._shadow.note(request, profile, decision, standing)
+        return decision
 
     def similar(self, item_id: str, n: int, filters: Filters) -> list[Ranked]:
         """Items whose text is near that of an item."""
-        with self._arrays:
-            return recommend.similar(item_id, n, filters, self._snapshot)
+        with self._roster.reading(self._roster.roles.serving) as snapshot:
+            return recommend.similar(item_id, n, filters, snapshot)
 
     def together(self, item_id: str, n: int, filters: Filters) -> list[Ranked]:
         """Items that go with an item."""
-        with self._arrays:
-            return recommend.together(item_id, n, filters, self._snapshot)
+        with self._roster.reading(self._roster.roles.serving) as snapshot:
+            return recommend.together(item_id, n, filters, snapshot)
 
     def trending(self, n: int, category: str | None, now_ms: int, filters: Filters) -> list[Ranked]:
         """What is used most of late."""
-        with self._arrays:
-            return recommend.trending(n, category, now_ms, filters, self._snapshot)
+        with self._roster.reading(self._roster.roles.serving) as snapshot:
+            return recommend.trending(n, category, now_ms, filters, snapshot)
 
     def search(self, text: str, n: int, filters: Filters) -> list[Ranked]:
-        """Items whose text is near the words."""
-        if self._embedder is None:
+        """Items whose text is near the words, which the encoder of their space encodes."""
+        standing = self._roster.roles.serving
+        if standing.filling is None:
             raise Missing("search needs the encoder, and encoder.model is none")
-        vector = self._embedder.query(text)
-        with self._arrays:
-            return recommend.near(vector, n, filters, self._snapshot)
+        vector = standing.filling.embedder.query(text)
+        with self._roster.reading(standing) as snapshot:
+            return recommend.near(vector, n, filters, snapshot)
 
     def item(self, item_id: str) -> Item | None:
         """The catalogue's entry."""
-        with self._arrays:
-            self._snapshot.refresh()
-            live = self._snapshot.live
-            row = live.rows.get(item_id)
-            return live.items[row] if row is not None else None
+        with self._roster.reading(self._roster.roles.serving) as snapshot:
+            snapshot.refresh()
+            row = snapshot.live.rows.get(item_id)
+            return snapshot.live.items[row] if row is not None else None
 
     def categories(self) -> list[str]:
         """Every category path with an item in it."""
-        with self._arrays:
-            self._snapshot.refresh()
-            live = self._snapshot.live
+        with self._roster.reading(self._roster.roles.serving) as snapshot:
+            snapshot.refresh()
+            live = snapshot.live
             return sorted(path for path, row in live.category_rows.items() if live.members[row])
 
     def describe(self) -> dict[str, Any]:
         """The figures that every shop has."""
-        live, space = self._snapshot.live, self._snapshot.space
+        roles = self._roster.roles
+        filling = roles.serving.filling
         return {
             "shop": self._settings.shop.name,
-            "bundle": self._snapshot.bundle,
-            "ranker": "lambdarank" if self._snapshot.ranker else "blend",
-            "encoder": self._embedder.name if self._embedder else "none",
-            "items": live.sold_count,
-            "vectors": len(space.index) if space is not None else 0,
+            "bundle": roles.serving.bundle,
+            "bundle_before": roles.before.bundle if roles.before is not None else "",
+            "held_back": roles.held_back,
+            "ranker": "lambdarank" if roles.serving.snapshot.ranker else "blend",
+            "encoder": filling.embedder.name if filling is not None else "none",
+            "items": self.live.sold_count,
+            "vectors": len(filling.space.index) if filling is not None else 0,
+            "vectors_waiting": self.filler.waiting,
+            **self._shadow.describe(),
         }

@@ -1,7 +1,8 @@
 """The gateway's side of a shop on Kafka: events go to topics, answers come from the topics that workers write.
 
-Beside the event loop runs one thread that follows the serving topics and one that looks for a
-new bundle. Any number of gateways may run; they share nothing but Kafka and the bundles.
+Beside the event loop runs a thread that follows the serving topics, and those of the engine that follow the
+bundles and encode what no worker has encoded. Any number of gateways may run; they share nothing but Kafka and
+the bundles.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from streams.messages import DEAD_LETTERS, Letter, of_change, of_event, of_lette
 from streams.partition import partition_of
 from streams.records import Place
 
-LOOK_S: Final = 0.5  # between two looks for a new bundle
+PATIENCE_S: Final = 2.0  # an item waits so long for a worker's vector before it is encoded here
 FLUSH_S: Final = 5.0  # at the end, for what callers and the ledger still wait for
 RAW_KEPT: Final = 1_000_000  # characters of what was refused that fit into a letter
 LETTERS_TOLD: Final = 20
@@ -50,7 +51,7 @@ class KafkaShop:
 
     Args:
         settings: of the shop.
-        embedder: of search queries, or None without a text channel. Workers give items their vectors.
+        embedder: of search queries and of items that the workers left without a vector, or None without a text channel.
         now_ms: the wall clock, in ms since 1970.
         shoppers: whom a demonstration can be tried as.
 
@@ -69,16 +70,15 @@ class KafkaShop:
         spool = Spool(settings.kafka.spool, settings.kafka.spool_bytes)
         self._outlet = Outlet(settings.kafka, spool, partial(KafkaProducer.connect, settings))
         self._ledger = Ledger(settings.log.partitions, self._outlet.offer)
-        self._engine = SnapshotEngine(settings, embedder)
+        self._engine = SnapshotEngine(settings, embedder, now_ms, PATIENCE_S)
         self.similar, self.together = self._engine.similar, self._engine.together
         self.trending, self.search = self._engine.trending, self._engine.search
         self.item, self.categories = self._engine.item, self._engine.categories
-        self._views = Views(settings, self._engine.live, self._engine.space)
+        self._views = Views(settings, self._engine.live, self._engine.filler)
         self._follower = ServingFollower(settings, self._views, self._engine.refresh, self._engine.settle)
         self._lanes: dict[Place, Lane] = {}
         self._turn = itertools.count()
         self._letters: deque[Letter] = deque(maxlen=LETTERS_TOLD)
-        self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
     # ------------------------------------------------------------------ life
@@ -88,15 +88,15 @@ class KafkaShop:
         self._engine.start()
         self._outlet.start()
         self._ledger.start()
-        for name, work in (("follower", self._follower.run), ("bundles", self._look_for_bundles)):
+        for name, work in (("follower", self._follower.run), *self._engine.works()):
             thread = threading.Thread(target=self._engine.guarded, args=(name, work), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
     async def close(self) -> None:
         """Have everything kept that somebody waits for, and leave Kafka; the spool stays for the next process."""
-        self._stopping.set()
         self._follower.stop()
+        self._engine.end()
         ends = time.monotonic() + FLUSH_S
         while not all(lane.idle for lane in self._lanes.values()) and time.monotonic() < ends:
             await asyncio.sleep(0.02)
@@ -105,10 +105,6 @@ class KafkaShop:
         for thread in self._threads:
             await asyncio.to_thread(thread.join, 20)
         self._engine.stop()
-
-    def _look_for_bundles(self) -> None:
-        while not self._stopping.wait(LOOK_S):
-            self._engine.look_for_bundle()
 
     # ------------------------------------------------------------------ Writer
     async def events(self, accepted: Sequence[Event], refused: Sequence[Refused]) -> None:

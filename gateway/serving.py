@@ -17,8 +17,10 @@ import uvicorn
 from core.errors import BadSettings, HeadwaterError, Missing, Unavailable
 from core.settings import GatewaySettings, Settings
 from gateway.app import build_app
+from gateway.client import url_of
 from gateway.embedded import EmbeddedShop
 from gateway.ports import KnownShopper
+from jobs import probation
 from jobs.embedding import Embedder
 from jobs.schedule import Trainer
 
@@ -81,9 +83,7 @@ class Gateway:
     @property
     def url(self) -> str:
         """Where a browser on this machine finds it."""
-        host, port = self._socket.getsockname()[:2]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return url_of(*self._socket.getsockname()[:2])
 
     def run(self, ready: Callable[[], None], *, signals: bool) -> None:
         """Serve until `stop`, in an event loop of its own.
@@ -152,6 +152,7 @@ def _jobs(
     """What runs beside a log in a file; on Kafka retention is the broker's, and training the trainer's."""
     if isinstance(shop, EmbeddedShop):
         yield partial(_trim, shop)
+        yield partial(probation.watch, settings, now_ms)
         if train:
             yield Trainer(settings, train, shop.events_logged, now_ms).run
 

@@ -1,7 +1,7 @@
 """What the serving topics say, brought to where requests are answered from.
 
 Of two records of one key the one with the higher version counts, whichever comes last. Vectors go
-to the index once the catalogue has their item, and leave it with that.
+to the spaces that are warm once the catalogue has their item, and leave them with that.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from core.catalogue import Item
 from core.settings import Settings
 from core.stats import ItemStats
+from gateway.filling import Brought, Filler
 from gateway.profiles import Profiles
 from ranker.live import Live
-from ranker.space import Space
 from streams.topology import SERVING
 from streams.wire import VECTORS, ItemVector, decoders
 
 log = logging.getLogger("headwater")
 
 TOPICS: Final = (*SERVING, VECTORS)
+_BySpace = dict[str, Brought]
 _UNUSABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, ValueError)
 
 
@@ -34,16 +35,16 @@ class Views:
     `unusable` counts records that could not be read or do not fit the settings.
     """
 
-    def __init__(self, settings: Settings, live: Live, space: Space | None) -> None:
+    def __init__(self, settings: Settings, live: Live, filler: Filler) -> None:
         self._half_lives = len(settings.popularity.half_lives_s)
-        self._live, self._space = live, space
+        self._live, self._filler = live, filler
         self._decoders = decoders()
         self.profiles = Profiles()
         self.unusable = 0
         self._loading = True
         self._versions: dict[str, dict[str, int]] = {topic: {} for topic in TOPICS}
-        self._early: dict[str, NDArray[np.float32]] = {}  # vectors of items that are not in the catalogue
-        self._found: dict[str, NDArray[np.float32]] = {}  # vectors that `flush` will offer
+        self._early: dict[str, _BySpace] = {}  # vectors of items that are not in the catalogue
+        self._found: dict[str, _BySpace] = {}  # vectors that `flush` will offer
 
     def take(self, topic: str, key: bytes, value: bytes | None) -> None:
         """Take a record; what cannot be used is told and passed over."""
@@ -61,9 +62,13 @@ class Views:
 
     def flush(self) -> None:
         """Offer the vectors that have come, all at once: the index takes them in batches."""
-        if self._found and self._space is not None:
-            self._space.offer(self._space.space_id, list(self._found), np.stack(list(self._found.values())))
-            self._found = {}
+        found, self._found = self._found, {}
+        by_space: dict[str, list[Brought]] = {}
+        for one in found.values():
+            for space_id, brought in one.items():
+                by_space.setdefault(space_id, []).append(brought)
+        for space_id, some in by_space.items():
+            self._filler.take(space_id, some)
 
     def loaded(self, refresh: Callable[[], None]) -> None:
         """Everything that was there at the start has been taken: enter everybody's newest sessions.
@@ -99,7 +104,7 @@ class Views:
             versions[key] = version
         self._live.offer(topic, key, found)
         if topic == "catalogue":
-            self._sold(key, sold=found is not None)
+            self._sold(key, found)
 
     def _check(self, stats: ItemStats) -> None:
         """Counters of another number of half-lives are of before a change of the settings."""
@@ -116,26 +121,27 @@ class Views:
         if value is None:
             versions.pop(item, None)
             self._forget(item)
+            self._filler.lose(item)
             return
         found: ItemVector
         version, found = self._decoders[VECTORS].decode(value)
-        if self._space is None or found.space_id != self._space.space_id or version < versions.get(item, version):
+        filling = self._filler.of(found.space_id)
+        if filling is None or version < versions.get(item, version):  # a worker may be ahead, or behind
             return
         vector = np.frombuffer(found.vector, "<f4")
-        if vector.shape != (self._space.dim,):
-            raise ValueError(f"a vector of {vector.size} numbers, {self._space.space_id} has {self._space.dim}")
+        if vector.shape != (filling.space.dim,):
+            raise ValueError(f"a vector of {vector.size} numbers, {found.space_id} has {filling.space.dim}")
         versions[item] = version
         kept = self._found if item in self._versions["catalogue"] else self._early
-        kept[item] = vector
+        kept.setdefault(item, {})[found.space_id] = Brought(item, found.text_ts, vector)
 
-    def _sold(self, item: str, *, sold: bool) -> None:
-        if not sold:
-            self._forget(item)
-        elif item in self._early:
-            self._found[item] = self._early.pop(item)
+    def _sold(self, key: str, item: Item | None) -> None:
+        if item is None:
+            self._forget(key)
+        elif key in self._early:
+            self._found[key] = self._early.pop(key)
+        self._filler.note(key, item)
 
     def _forget(self, item: str) -> None:
         self._early.pop(item, None)
         self._found.pop(item, None)
-        if self._space is not None:
-            self._space.remove([item])

@@ -1,11 +1,13 @@
 """FAISS behind the protocol of `index.exact` (Douze et al. 2024, The Faiss library).
 
-`Flat` compares with everything; `Ivf` with the vectors of the lists nearest to the query
-(Jegou et al. 2011), kept as float16. Both take additions and removals as they serve.
+`Flat` compares with everything, and so does `index.gpu` where the settings ask for a GPU; `Ivf` with the
+vectors of the lists nearest to the query (Jegou et al. 2011), kept as float16. All take additions and removals
+as they serve.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,7 @@ from core.errors import Broken, Corrupt
 from core.settings import IndexSettings
 from index.answer import answer
 from index.exact import Exact, Index
+from index.gpu import GpuFlat
 from index.stored import Header, check_stored, read_header, write_header
 from index.tune import noisy_sample, tune
 from index.vectors import NO_KEY, Keys, check_same_space, keyed, unit
@@ -53,17 +56,25 @@ def build(
     """
     dim = vectors.shape[1]
     kind = settings.kind
+    on_gpu = settings.device == "cuda" and kind in ("auto", "flat") and gpus() > 0
     if kind == "auto":
         kind = "flat" if len(keys) <= settings.flat_until else "ivf"
     index: Index
     if kind == "exact":
         index = Exact(space_id, dim)
+    elif on_gpu:
+        index = GpuFlat(space_id, dim, faiss, _save_flat(space_id, dim))
     elif kind == "flat" or not len(keys):
         index = Flat(space_id, dim, settings.threads)
     else:
         return _tuned(settings, space_id, keys, vectors, queries)
     index.add(keys, vectors)
     return index
+
+
+def gpus() -> int:
+    """How many GPUs FAISS can use: 0 of a faiss-cpu, and of a faiss-gpu without one."""
+    return int(getattr(faiss, "get_num_gpus", int)())
 
 
 def load(folder: Path, threads: int = 1) -> Index:
@@ -251,6 +262,17 @@ def _tuned(settings: IndexSettings, space_id: str, keys: Keys, vectors: Vectors,
     exact.add(keys, vectors)
     tune(ivf, exact, noisy_sample(vectors) if queries is None else unit(queries, ivf.dim), settings.recall)
     return ivf
+
+
+def _save_flat(space_id: str, dim: int) -> Callable[[Path, Keys, Vectors], None]:
+    """What an index on a GPU is written by: as one that needs none."""
+
+    def save(folder: Path, keys: Keys, vectors: Vectors) -> None:
+        flat = Flat(space_id, dim)
+        flat.add(keys, unit(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dim))
+        flat.save(folder)
+
+    return save
 
 
 def _lists(count: int) -> int:

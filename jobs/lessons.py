@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.decision import Decision, Label
+from core.ids import hash64
 from ranker.arrays import Floats
-from ranker.model import Examples
+from ranker.model import UNSEEN, Examples
 
 GRADES: Final = {"view": 1, "click": 1, "wish": 1, "cart": 2, "like": 2, "buy": 3}
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One list. `ts` is when it was made (ms), `features` (rows, columns), `grades` 0 to 3 by row."""
+    """One list, with what came of it.
+
+    Attributes:
+        ts: when it was made (ms).
+        features: (rows, columns).
+        grades: 0 to 3 by row.
+        shopper: whose list it is.
+        marks: `hash64` of the item ids by row; empty where nobody has to know which they are.
+        places: where each row stood when the shopper saw the list, from 0; `UNSEEN` for one that was not
+            shown. None of a list that nobody saw.
+    """
 
     ts: int
     features: Floats
     grades: NDArray[np.int8]
+    shopper: str = ""
+    marks: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    places: NDArray[np.int16] | None = None
 
     @property
     def teaches(self) -> bool:
@@ -48,9 +62,17 @@ def from_decisions(
             if row is not None:
                 grades[row] = max(int(grades[row]), GRADES.get(label.outcome, 0))
         features = np.frombuffer(decision.features, np.float32).reshape(len(decision.pool), -1)
-        lesson = Lesson(decision.ts, features, grades)
+        places = np.full(len(place), UNSEEN, np.int16)
+        shown = min(len(decision.items), len(place))
+        places[:shown] = np.arange(shown)
+        lesson = Lesson(decision.ts, features, grades, decision.shopper, marks_of(decision.pool), places)
         if lesson.teaches:
             yield lesson
+
+
+def marks_of(items: Iterable[str]) -> NDArray[np.uint64]:
+    """What `Lesson.marks` holds of these item ids."""
+    return np.array([hash64(item) for item in items], np.uint64)
 
 
 def collect(lessons: Sequence[Lesson]) -> Examples:
@@ -59,4 +81,13 @@ def collect(lessons: Sequence[Lesson]) -> Examples:
         np.concatenate([one.features for one in lessons]),
         np.concatenate([one.grades for one in lessons]),
         np.array([len(one.grades) for one in lessons], np.int64),
+        _places(lessons),
     )
+
+
+def _places(lessons: Sequence[Lesson]) -> NDArray[np.int16] | None:
+    """Of every row; None where no list was seen by anybody."""
+    if all(one.places is None for one in lessons):
+        return None
+    unseen = [np.full(len(one.grades), UNSEEN, np.int16) if one.places is None else one.places for one in lessons]
+    return np.concatenate(unseen)

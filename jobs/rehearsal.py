@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from core.ids import SECOND_MS, hash64, signed64
 from core.profile import NOBODY, Profile
 from core.settings import Settings
 from jobs.embedding import Embedder
-from jobs.lessons import GRADES, Lesson, collect
+from jobs.lessons import GRADES, Lesson, collect, marks_of
 from jobs.moments import Moments
 from ranker import ease, features
 from ranker.arrays import Floats
@@ -55,9 +55,11 @@ class Trained:
 
 @dataclass(slots=True)
 class _List:
+    shopper: str
     items: dict[str, int]
     features: Floats
     grades: NDArray[np.int8]
+    seen: bool = False  # it was shown in this order
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class Rehearsal:
         train_from_ms: rankers are trained at this event time and later (what nobody asks need not be trained).
         channels: the channels that are switched on.
         on_train: told of each run of the ranker job.
+        beside: of another space that is kept as well, for a snapshot of one's own making.
     """
 
     def __init__(
@@ -91,11 +94,16 @@ class Rehearsal:
         train_from_ms: int = 0,
         channels: Sequence[str] = tuple(CHANNELS),
         on_train: Callable[[Trained], None] | None = None,
+        beside: Embedder | None = None,
     ) -> None:
-        self.settings, self._embedder, self._logged = settings, embedder, logged
+        self.settings, self._logged = settings, logged
         self._learn_from, self._train_from, self._on_train = learn_from_ms, train_from_ms, on_train
         live = Live(settings)
-        space = Space(embedder.space_id, embedder.dim, settings.index) if embedder else None
+        space, self.beside = (
+            Space(one.space_id, one.dim, settings.index) if one else None for one in (embedder, beside)
+        )
+        made = ((embedder, space), (beside, self.beside))
+        self._spaces = [(one, kept) for one, kept in made if one is not None and kept is not None]
         self.snapshot = Snapshot(settings, live, space, None, "rehearsal", tuple(channels))
         self.runner = Runner(build(settings), self._publish, self._emit)
         self.lessons: deque[Lesson] = deque(maxlen=settings.training.max_groups)
@@ -143,6 +151,10 @@ class Rehearsal:
         found: Profile = self.runner.tables["profile"].get(shopper)
         return found
 
+    def profiles(self) -> Iterator[Profile]:
+        """What is known of everybody now."""
+        return (one for _, one in self.runner.tables["profile"].items())
+
     def draft(self, request: Request) -> Draft:
         """Answer a request as of now.
 
@@ -176,19 +188,21 @@ class Rehearsal:
 
     def _publish(self, topic: str, key: str, value: Any) -> None:
         self.snapshot.live.offer(topic, key, value)
-        if topic == "catalogue" and self._embedder is not None:
+        if topic == "catalogue" and self._spaces:
             if value is not None:
                 self._texts[key] = value
-            elif self.snapshot.space is not None:
-                self.snapshot.space.remove([key])
+                return
+            for _, space in self._spaces:
+                space.remove([key])
 
     def _embed(self) -> None:
         """Give the items that came or changed since the last request their vectors."""
-        if not self._texts or self._embedder is None or self.snapshot.space is None:
+        if not self._texts:
             return
         items, self._texts = list(self._texts.values()), {}
         names = [item.item_id for item in items]
-        self.snapshot.space.offer(self._embedder.space_id, names, self._embedder.vectors(items))
+        for embedder, space in self._spaces:
+            space.offer(embedder.space_id, names, embedder.vectors(items))
 
     # ------------------------------------------------------------------ decisions at past moments
     def _rehearse(self, event: Event) -> None:
@@ -227,9 +241,10 @@ class Rehearsal:
             self._between[one.shopper] = _Open(now_ms, [self._watched(draft)])
 
     def _watched(self, draft: Draft) -> _List:
-        ids = self.snapshot.live.ids
+        ids, request = self.snapshot.live.ids, draft.ctx.request
         items = {ids[row]: place for place, row in enumerate(draft.rows.tolist())}
-        return _List(items, draft.features, np.zeros(len(items), np.int8))
+        seen = request.items is not None
+        return _List(request.shopper, items, draft.features, np.zeros(len(items), np.int8), seen)
 
     def _moment(self, event: Event) -> int | None:
         """When the event calls for a list: at its time, or now if it comes a little late.
@@ -307,8 +322,15 @@ class Rehearsal:
                 generator = np.random.default_rng(hash64(name))
                 rest = np.sort(generator.choice(rest, self.settings.training.negatives, replace=False))
             keep = np.sort(np.concatenate([wanted, rest]))  # wanted ones first would win every tie
-            self.lessons.append(Lesson(watched.ts, one.features[keep], one.grades[keep]))
+            marks = marks_of(one.items)[keep]
+            places = keep.astype(np.int16) if one.seen else None
+            self.lessons.append(Lesson(watched.ts, one.features[keep], one.grades[keep], one.shopper, marks, places))
             self._learnt += 1
+
+    def learnt(self, now_ms: int) -> list[Lesson]:
+        """The lessons of all lists of which nothing more is to be expected by a moment."""
+        self._close(now_ms)
+        return list(self.lessons)
 
     def finish(self) -> None:
         """At the end of the log: every list still open has seen all that will follow."""

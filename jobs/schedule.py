@@ -1,4 +1,4 @@
-"""When the ranker job is due, and running it beside the gateway: as a process of its own, and a polite one."""
+"""When the jobs are due, and running them beside the gateway: as processes of their own, and polite ones."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Final, NamedTuple
 
 from core.bundle import Bundles
 from core.errors import HeadwaterError
-from core.ids import HOUR_MS
+from core.ids import DAY_MS, HOUR_MS
 from core.manifest import Manifest
 from core.settings import Settings
+from jobs import served
+from jobs.history import Ran, runs
 
 log = logging.getLogger("headwater")
 
@@ -22,6 +24,7 @@ NICE: Final = 10
 EVENTS_A_LIST: Final = 10  # below so many events for each of training.min_groups the first try is not worth it
 RETRY_MS: Final = HOUR_MS
 STOP_S: Final = 10.0
+DECIDED: Final = (0, 3, 4)  # exit codes of a run that came to a result: promoted, held, refused
 
 
 class Tried(NamedTuple):
@@ -31,11 +34,20 @@ class Tried(NamedTuple):
     events: int = 0
 
 
-def due(bundles: Sequence[Manifest], events: int, now_ms: int, tried: Tried, settings: Settings) -> bool:
-    """Whether to train now.
+def due(
+    bundles: Sequence[Manifest],
+    events: int,
+    now_ms: int,
+    tried: Tried,
+    settings: Settings,
+    *,
+    moved: bool = False,
+) -> bool:
+    """Whether to train a ranker now.
 
-    With a ranker at hand, after `training.every_s` of wall time; without one, as soon as there may
-    be enough to learn from, and again whenever the log has doubled since.
+    With a ranker at hand, after `training.every_s` of wall time, when `training.growth` as many events again have
+    come, or when features have moved; without one, as soon as there may be enough to learn from, and again
+    whenever the log has doubled since.
 
     Args:
         bundles: newest first, whether they serve or not.
@@ -43,20 +55,44 @@ def due(bundles: Sequence[Manifest], events: int, now_ms: int, tried: Tried, set
         now_ms: wall clock.
         tried: `Tried()` before the first run.
         settings: of the shop.
+        moved: whether the features of served lists are others than they were in training.
     """
     trained = next((one for one in bundles if one.ranker != "blend"), None)
     if trained is None:
         return events >= max(EVENTS_A_LIST * settings.training.min_groups, 2 * tried.events)
     old = now_ms - trained.created_ms >= settings.training.every_s * 1000.0
-    return old and now_ms - tried.ts >= RETRY_MS
+    known = trained.metrics.get("events", 0.0)
+    grown = 0 < known * (1.0 + settings.training.growth) <= events
+    return (old or grown or moved) and now_ms - max(tried.ts, trained.created_ms * (not old)) >= RETRY_MS
+
+
+def encoder_due(bundles: Sequence[Manifest], ended: Sequence[Ran], now_ms: int, settings: Settings) -> bool:
+    """Whether to train the encoder now: `tuning.every_s` after it was, or after the first ranker was made.
+
+    A run that was killed is gone on with after an hour, one that failed is tried again after a day.
+
+    Args:
+        bundles: newest first.
+        ended: runs, newest first.
+        now_ms: wall clock.
+        settings: of the shop.
+    """
+    rankers = [one.created_ms for one in bundles if one.ranker != "blend"]
+    if not settings.tuning.every_s or settings.encoder.model == "none" or not rankers:
+        return False
+    last = next((one for one in ended if one.what == "encoder"), None)
+    if last is None:
+        return now_ms - min(rankers) >= settings.tuning.every_s * 1000.0
+    waits_ms = {"killed": RETRY_MS, "failed": DAY_MS}.get(last.result, settings.tuning.every_s * 1000.0)
+    return now_ms - last.ended_ms >= waits_ms
 
 
 class Trainer:
-    """Runs the job when it is due, one at a time. `running`, `runs` and `failed` tell what it does and did.
+    """Runs the jobs when they are due, one at a time. `running`, `runs` and `failed` tell what it does and did.
 
     Args:
         settings: of the shop.
-        command: what trains and promotes.
+        command: what trains and promotes a ranker; "ranker" in it stands for the job.
         events: how many the log has ever taken.
         now_ms: wall clock.
     """
@@ -67,6 +103,7 @@ class Trainer:
         self._settings, self._command, self._events, self._now_ms = settings, command, events, now_ms
         self._bundles = Bundles(settings.bundles.path, settings.bundles.keep)
         self._tried = Tried()
+        self._looked_ms = 0
         self.running = False
         self.runs = self.failed = 0
 
@@ -75,22 +112,47 @@ class Trainer:
         while True:
             pause_s = LOOK_S
             try:
-                if await asyncio.to_thread(self._due):
+                job = await asyncio.to_thread(self._due)
+                if job:
                     self._tried = Tried(self._now_ms(), self._events())
-                    await self._train()
+                    await self._train(job)
             except HeadwaterError as error:
                 log.error("job=train not begun: %s", error)
                 pause_s = RETRY_MS / 1000
             await asyncio.sleep(pause_s)
 
-    def _due(self) -> bool:
-        return due(self._bundles.list(), self._events(), self._now_ms(), self._tried, self._settings)
+    def _due(self) -> str:
+        """The job to do now; empty for none."""
+        now_ms, bundles = self._now_ms(), self._bundles.list()
+        if due(bundles, self._events(), now_ms, self._tried, self._settings, moved=self._moved(now_ms)):
+            return "ranker"
+        if now_ms - self._tried.ts < RETRY_MS:
+            return ""
+        return "encoder" if encoder_due(bundles, runs(self._settings), now_ms, self._settings) else ""
 
-    async def _train(self) -> None:
-        log.info("job=train begins")
+    def _moved(self, now_ms: int) -> bool:
+        """Whether features have moved; looked at once an hour."""
+        current = self._bundles.current_id()
+        if current is None or not self._settings.training.drift or now_ms - self._looked_ms < RETRY_MS:
+            return False
+        self._looked_ms = now_ms
+        folder = self._bundles.folder(current)
+        if not (folder / served.FILE).exists():
+            return False
+        high = served.moved(folder, served.newest(self._settings, now_ms), self._settings.training.drift)
+        if high:
+            log.info("job=train due: %d features of served lists have moved", high)
+        return bool(high)
+
+    async def _train(self, job: str) -> None:
+        log.info("job=train begins: %s", job)
         # A session of its own: Ctrl-C is for the gateway, which then ends the job.
         process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
+            *[job if part == "ranker" else part for part in self._command],
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            start_new_session=True,
         )
         os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         self.running = True
@@ -101,10 +163,11 @@ class Trainer:
             raise
         finally:
             self.running = False
+        failed = process.returncode not in DECIDED
         self.runs += 1
-        self.failed += process.returncode != 0
-        level = logging.ERROR if process.returncode else logging.INFO
-        told = said + complained if process.returncode else said  # progress is told on stderr too
+        self.failed += failed
+        level = logging.ERROR if failed else logging.INFO
+        told = said + complained if failed else said  # progress is told on stderr too
         for line in told.decode("utf-8", "replace").splitlines():
             log.log(level, "job=train %s", line)
         log.log(level, "job=train ended, exit code %s", process.returncode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,10 +84,17 @@ def _question(
 
 def ranks(vectors: Vectors, asked: Sequence[Question], kernel: Kernel) -> NDArray[np.int64]:
     """The place of each target among all items that are not in the history, counted from 0; ties go against it."""
+    return ranks_by(asked, lambda start, some: similarity(vectors, some, kernel))
+
+
+def ranks_by(
+    asked: Sequence[Question], scores_of: Callable[[int, Sequence[Question]], NDArray[np.floating[Any]]]
+) -> NDArray[np.int64]:
+    """The same by other scores, (questions, items), of a part of the questions that starts at a number."""
     found = np.empty(len(asked), np.int64)
     for start in range(0, len(asked), AT_ONCE):
         some = asked[start : start + AT_ONCE]
-        scores = _scores(vectors, some, kernel)
+        scores = scores_of(start, some)
         for row, one in enumerate(some):
             mine = scores[row, one.target]
             own = scores[row, one.history] >= mine
@@ -95,8 +102,8 @@ def ranks(vectors: Vectors, asked: Sequence[Question], kernel: Kernel) -> NDArra
     return found
 
 
-def _scores(vectors: Vectors, asked: Sequence[Question], kernel: Kernel) -> NDArray[np.float32]:
-    """(questions, items); the history scores as it may, for `ranks` leaves it out."""
+def similarity(vectors: Vectors, asked: Sequence[Question], kernel: Kernel) -> NDArray[np.float32]:
+    """How near each item is to each history, (questions, items); the history itself is as near as it may be."""
     weights = [kernel.weights(one) for one in asked]
     if kernel.width <= 0:
         users = np.stack([w @ vectors[one.history[: len(w)]] for w, one in zip(weights, asked, strict=True)])

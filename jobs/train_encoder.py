@@ -57,10 +57,11 @@ class Outcome:
     pairs_per_s: float
     seconds: float
     why: str
+    unseen_ms: int  # what happened from here on was neither learnt from nor used to choose
 
 
 @dataclass(frozen=True, slots=True)
-class _Lesson:
+class Task:
     """What is learnt from, and what it is judged by."""
 
     texts: list[str]
@@ -68,6 +69,7 @@ class _Lesson:
     choose: list[Question]
     asked: dict[str, list[Question]]
     newest_ms: int
+    unseen_ms: int
 
 
 class _Begun(msgspec.Struct, frozen=True):
@@ -104,21 +106,38 @@ def run(
     from models.trained import notes_of
 
     _check(settings)
-    tuning, store = settings.tuning, settings.tuning.path
-    about = digest(
-        msgspec.json.encode((settings.tuning, settings.encoder, settings.text), enc_hook=str, order="sorted")
-    )
+    store, about = settings.tuning.path, mark_of(settings)
     begun = _begun(store, now_ms, about)
     base = notes_of(locate(settings.encoder.model))
     with _recorded(settings, archive, stream, begun.now_ms) as (changes, events):
         items = _catalogue(one for one in changes if one.ts < begun.now_ms)
-        found = histories(events, begun.now_ms, max(0, begun.now_ms - round(tuning.window_s * 1000)))
+        found = histories(events, begun.now_ms, max(0, begun.now_ms - round(settings.tuning.window_s * 1000)))
     lesson = _lesson(settings, items, found, base.max_event_ms if base else 0)
     _note(store, begun)
     outcome = _train(settings, lesson, about, progress, seconds, further=base is not None)
     (store / BEGUN).unlink(missing_ok=True)
     (store / CHECKPOINT).unlink(missing_ok=True)
     return outcome
+
+
+def task_of(settings: Settings, now_ms: int, archive: str = "") -> Task:
+    """What an encoder would learn from now, and be judged by, as if none had been trained here before.
+
+    Raises:
+        BadSettings: text is switched off.
+        Missing: too little was recorded.
+    """
+    _check(settings)
+    with _recorded(settings, archive, None, now_ms) as (changes, events):
+        items = _catalogue(one for one in changes if one.ts < now_ms)
+        found = histories(events, now_ms, max(0, now_ms - round(settings.tuning.window_s * 1000)))
+    return _lesson(settings, items, found, 0)
+
+
+def mark_of(settings: Settings) -> str:
+    """Names all that a run is about but its data; a run with another mark is begun anew."""
+    about = (settings.tuning, settings.encoder, settings.text)
+    return digest(msgspec.json.encode(about, enc_hook=str, order="sorted"))
 
 
 def _check(settings: Settings) -> None:
@@ -176,7 +195,7 @@ def _catalogue(changes: Iterable[ItemChange]) -> dict[str, Item]:
     return found
 
 
-def _lesson(settings: Settings, items: dict[str, Item], found: Histories, known_ms: int) -> _Lesson:
+def _lesson(settings: Settings, items: dict[str, Item], found: Histories, known_ms: int) -> Task:
     """Cut the history in three: to learn from, to know when to stop, to say how good it is."""
     names = sorted(items)
     rows = {name: row for row, name in enumerate(names)}
@@ -200,12 +219,12 @@ def _lesson(settings: Settings, items: dict[str, Item], found: Histories, known_
         older_ms = times[int((1 - held) * bisect_left(times, known_ms))]
         asked["older"] = questions(found.before(known_ms), rows, older_ms, known_ms)
     learnt_pairs = pairs(learnt, rows, settings.tuning, now_ms=stop_ms, seed=settings.training.seed, new_ms=known_ms)
-    return _Lesson(texts, learnt_pairs, choose, asked, found.newest_ms)
+    return Task(texts, learnt_pairs, choose, asked, found.newest_ms, last_ms)
 
 
 def _train(
     settings: Settings,
-    lesson: _Lesson,
+    lesson: Task,
     about: str,
     progress: Progress,
     seconds: Callable[[], float],
@@ -257,10 +276,11 @@ def _train(
         pairs_per_s=found.pairs / max(found.seconds, 1e-9),
         seconds=seconds() - begun,
         why=_why(figures["all"]) if folder else "no round was better than the encoder before: it stays",
+        unseen_ms=lesson.unseen_ms,
     )
 
 
-def _figures(before: Vectors, after: Vectors, lesson: _Lesson, kernel: Kernel) -> dict[str, dict[str, Gain]]:
+def _figures(before: Vectors, after: Vectors, lesson: Task, kernel: Kernel) -> dict[str, dict[str, Gain]]:
     def places(vectors: Vectors, asked: list[Question]) -> NDArray[np.int64]:
         return ranks(vectors, asked, kernel)
 
@@ -279,5 +299,5 @@ def lines(outcome: Outcome) -> list[str]:
         for name, some in outcome.figures.items()
     )
     speed = f"{len(outcome.rounds)} rounds in {outcome.seconds:.0f} s, {outcome.pairs_per_s:.0f} pairs/s"
-    end = f"encoder.model = {str(outcome.folder)!r}" if outcome.folder else outcome.why
+    end = f"{outcome.folder}: {outcome.why}" if outcome.folder else outcome.why
     return [*every, speed, end]

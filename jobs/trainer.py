@@ -12,6 +12,8 @@ from typing import Final
 
 from core.errors import Unavailable
 from core.settings import Settings
+from jobs import probation
+from jobs.history import LOCK, figures
 from jobs.lock import held
 from jobs.recordings import EVENTS, recording
 from jobs.schedule import Trainer
@@ -31,7 +33,7 @@ def alone(settings: Settings) -> Iterator[None]:
         Unavailable: another process is training.
     """
     folder = settings.bundles.path
-    with held(folder / ".training", f"another training writes to {folder}: one at a time"):
+    with held(folder / LOCK, f"another training writes to {folder}: one at a time"):
         yield
 
 
@@ -72,7 +74,7 @@ class Service:
     """The schedule of `jobs.schedule`, with the archive's events for a log."""
 
     def __init__(self, settings: Settings, command: Sequence[str], now_ms: Callable[[], int]) -> None:
-        self._settings = settings
+        self._settings, self._now_ms = settings, now_ms
         self._counted_s = float("-inf")
         self._events = 0
         self._failing = ""
@@ -96,7 +98,7 @@ class Service:
     def described(self) -> health.Described:
         """For the health page, from any thread. A training that fails is told, but no reason to start us anew."""
         trainer = self._trainer
-        return not self._failing, {
+        return not self._failing, figures(self._settings) | {
             "events": self._events,
             "training": trainer.running,
             "trainings": trainer.runs,
@@ -121,7 +123,9 @@ class Service:
             log.info("another training is going on; looking again in %.0f s", TURN_S)
             await asyncio.sleep(TURN_S)
         self._waiting = False
-        await self._trainer.run()
+        async with asyncio.TaskGroup() as both:  # which waits for a training that it ends
+            both.create_task(self._trainer.run())
+            both.create_task(probation.watch(self._settings, self._now_ms))
 
     def _busy(self) -> bool:
         try:

@@ -93,6 +93,11 @@ def text(ctx: Context, live: Live, space: Space | None, quota: int) -> Found:
     return space.search(ctx.taste, quota + min(len(ctx.own), quota))
 
 
+def next_items(ctx: Context, live: Live, space: Space | None, quota: int) -> Found:
+    """What a transformer over the items used last foresees, where the bundle has one."""
+    return ctx.wish.rows, ctx.wish.scores
+
+
 def trending(ctx: Context, live: Live, space: Space | None, quota: int) -> Found:
     """Items used most of late."""
     return live.trending(ctx.request.ts, quota)
@@ -124,6 +129,7 @@ CHANNELS: Final[dict[str, Channel]] = {
     "ease": ease,
     "after": after,
     "text": text,
+    "next": next_items,
     "trending": trending,
     "new": new,
 }

@@ -13,6 +13,7 @@ from core.profile import Profile
 from ranker.arrays import Floats, Rows
 from ranker.live import Live
 from ranker.space import Space
+from ranker.user_vector import WEIGHTED_MEAN, UserVector, Wish
 
 RECENCY_MS = 30 * DAY_MS  # half-life of an item's weight in a shopper's history
 SOURCES = 80  # items of the history that neighbours are looked up for
@@ -36,9 +37,14 @@ class Context:
     memory: NDArray[np.float64]
     history: Rows
     weights: Floats
-    taste: Floats | None  # unit vector of the history in the text space
     distaste: Floats | None  # mean vector of items shown and not clicked, disliked or hidden
     recent: Floats  # vectors of the newest items of the history, (up to 10, dim)
+    wish: Wish  # what the bundle's rule makes of the history
+
+    @property
+    def taste(self) -> Floats | None:
+        """Unit vector of the history in the text space."""
+        return self.wish.taste
 
     def column(self, name: str) -> NDArray[np.float64]:
         """One field of the memory, by item of `own`."""
@@ -46,8 +52,10 @@ class Context:
         return found
 
 
-def understand(request: Request, profile: Profile, live: Live, space: Space | None) -> Context:
-    """The shopper's arrays for one request."""
+def understand(
+    request: Request, profile: Profile, live: Live, space: Space | None, user: UserVector = WEIGHTED_MEAN
+) -> Context:
+    """The shopper's arrays for one request; `user` is the rule of what a history asks for."""
     memory = profile.memory
     rows_of = live.rows
     pairs = [(rows_of[item], one) for item, one in memory.items() if item in rows_of]
@@ -69,8 +77,8 @@ def understand(request: Request, profile: Profile, live: Live, space: Space | No
         top = max(1.0, float(weights.max(initial=1.0)))
         history = np.concatenate([page, history[keep]])
         weights = np.concatenate([np.full(len(page), 3.0 * top, np.float32), weights[keep]])
-    taste, distaste, recent = _tastes(own, table, history, weights, live, space)
-    return Context(request, profile, own, table, history[:SOURCES], weights[:SOURCES], taste, distaste, recent)
+    wish, distaste, recent = _tastes(own, table, (history, weights), live, space, user)
+    return Context(request, profile, own, table, history[:SOURCES], weights[:SOURCES], distaste, recent, wish)
 
 
 def _history(own: Rows, table: NDArray[np.float64], last_ms: int) -> tuple[Rows, Floats]:
@@ -86,23 +94,23 @@ def _history(own: Rows, table: NDArray[np.float64], last_ms: int) -> tuple[Rows,
 
 
 def _tastes(
-    own: Rows, table: NDArray[np.float64], history: Rows, weights: Floats, live: Live, space: Space | None
-) -> tuple[Floats | None, Floats | None, Floats]:
+    own: Rows,
+    table: NDArray[np.float64],
+    past: tuple[Rows, Floats],
+    live: Live,
+    space: Space | None,
+    user: UserVector,
+) -> tuple[Wish, Floats | None, Floats]:
     if space is None:
-        return None, None, np.zeros((0, 1), np.float32)
-    newest = slice(0, live.settings.ranking.user_items)
-    vectors, has = space.of(history[newest])
-    weights = weights[newest]
-    taste = _unit(weights[has] @ vectors[has]) if has.any() else None
+        return Wish(None), None, np.zeros((0, 1), np.float32)
+    newest = slice(0, user.items(live))
+    history, weights = past[0][newest], past[1][newest]
+    vectors, has = space.of(history)
+    wish = user.wish(history[has], vectors[has], weights[has], live) if has.any() else Wish(None)
     shown, opinion = table[:, 5], table[:, 10]
     cold = own[(opinion < 0) | ((shown > 0) & (table[:, 0] + table[:, 1] + table[:, 2] + table[:, 3] == 0))]
     distaste = None
     if len(cold):
         passed, known = space.of(cold[-100:])
         distaste = passed[known].mean(0) if known.any() else None
-    return taste, distaste, vectors[has][:10]
-
-
-def _unit(vector: Floats) -> Floats | None:
-    norm = float(np.linalg.norm(vector))
-    return vector / norm if norm > 1e-9 else None
+    return wish, distaste, vectors[has][:10]

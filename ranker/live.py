@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
@@ -104,6 +105,23 @@ class Circles:
         return np.asarray(np.exp2(np.minimum(self.mass[rows] - now_ms / self.half_life_ms, 60.0)))
 
 
+@dataclass(slots=True)
+class Fitted:
+    """A bundle's models of histories by item row: `ease` and its sequels `after`, None where it has none."""
+
+    ease: Ties | None = None
+    after: Ties | None = None
+    heard: int = 0  # rows there were when they were fitted to them
+
+    def fit(self, ease: Ease, rows: Mapping[str, int]) -> None:
+        """Fit a model to the rows there are; items without one wait until they have."""
+        self.heard = len(rows)
+        self.ease, self.after = (
+            Ties(one, [rows.get(item, -1) for item in one.items]) if one is not None else None
+            for one in (ease, ease.after)
+        )
+
+
 class Live:
     """Everything about items that changes with each event; one a process."""
 
@@ -119,9 +137,7 @@ class Live:
         width, half_life_ms = settings.neighbours.served, settings.neighbours.half_life_s * 1000.0
         self.circles = {relation: Circles(width, half_life_ms) for relation in RELATIONS}
         self.sessions = SessionIndex(settings.sessions)
-        self.ease: Ties | None = None  # None before a job has fitted it
-        self.after: Ties | None = None  # sequels, fitted with it
-        self._heard = 0  # rows there were when it was taken
+        self.fitted = Fitted()  # of the bundle that answers
         self.sold = np.zeros(0, bool)  # in the catalogue now
         self.stock = np.zeros(0, bool)
         self.price = np.zeros(0, np.float32)  # NaN where unknown
@@ -168,16 +184,33 @@ class Live:
         for key, neighbours in pending.get("item-neighbours", {}).items():
             self._put_neighbours(key, neighbours)
         self._put_profiles(pending.get("profiles", {}))
-        if self.ease is not None and self.ease.unheard and len(self.ids) > self._heard:
-            self.adopt(self.ease.ease)
+        self._hear()
+
+    @property
+    def ease(self) -> Ties | None:
+        """What follows from what; None before a job has fitted it."""
+        return self.fitted.ease
+
+    @property
+    def after(self) -> Ties | None:
+        """Sequels, fitted with it."""
+        return self.fitted.after
 
     def adopt(self, ease: Ease) -> None:
         """Answer from this model. Of its items, those nobody has heard of here wait until somebody has."""
-        self._heard = len(self.ids)
-        self.ease, self.after = (
-            Ties(one, [self.rows.get(item, -1) for item in one.items]) if one is not None else None
-            for one in (ease, ease.after)
-        )
+        self.fitted = Fitted()
+        self.fitted.fit(ease, self.rows)
+
+    def use(self, fitted: Fitted) -> None:
+        """Answer from the models of another bundle, that were fitted to the rows of this one process."""
+        if fitted is not self.fitted:
+            self.fitted = fitted
+            self._hear()
+
+    def _hear(self) -> None:
+        fitted = self.fitted
+        if fitted.ease is not None and fitted.ease.unheard and len(self.ids) > fitted.heard:
+            fitted.fit(fitted.ease.ease, self.rows)
 
     def row(self, item_id: str) -> int:
         """The item's row, a new one when it was never heard of."""

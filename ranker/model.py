@@ -5,6 +5,7 @@ The only module that imports lightgbm.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,6 +19,7 @@ from core.settings import TrainingSettings
 from ranker.arrays import Floats
 
 GAINS = (0, 1, 3, 7)  # of the grades none, click or view, cart, buy
+UNSEEN = -1  # the place of a row that was not shown
 ROWS_A_LEAF = 8_000  # where there are few examples, smaller trees
 FEWEST_LEAVES = 7
 
@@ -26,12 +28,14 @@ FEWEST_LEAVES = 7
 class Examples:
     """Lists with what came of them: rows of all lists one after another.
 
-    `features` is (rows, columns), `grades` 0 to 3 by row, `sizes` rows by list, in time order.
+    `features` is (rows, columns), `grades` 0 to 3 by row, `sizes` rows by list, in time order; `places` where
+    each row stood when its list was seen, or `UNSEEN`; None where no list was.
     """
 
     features: Floats
     grades: NDArray[np.int8]
     sizes: NDArray[np.int64]
+    places: NDArray[np.int16] | None = None
 
 
 class Ranker:
@@ -58,6 +62,11 @@ class Ranker:
         gains = dict(zip(self._booster.feature_name(), self._booster.feature_importance("gain"), strict=True))
         return dict(sorted(((k, float(v)) for k, v in gains.items()), key=lambda pair: -pair[1]))
 
+    @property
+    def trees(self) -> int:
+        """How many trees score; fewer than were grown where the last ones helped nothing newer."""
+        return int(self._booster.best_iteration) if self._booster.best_iteration > 0 else self._booster.num_trees()
+
     def save(self, path: Path) -> None:
         path.write_text(self._booster.model_to_string())
 
@@ -67,9 +76,19 @@ class Ranker:
 
 
 def train(
-    examples: Examples, names: tuple[str, ...], schema: str, settings: TrainingSettings, threads: int = 0
+    examples: Examples,
+    names: tuple[str, ...],
+    schema: str,
+    settings: TrainingSettings,
+    threads: int = 0,
+    *,
+    later: Examples | None = None,
+    more: Mapping[str, float] | None = None,
 ) -> Ranker:
     """Fit a ranker; the same examples and seed give the same ranker.
+
+    Of lists that were seen, how much a place alone draws attention is learnt beside the trees and left out
+    of the scores (additive position bias, as in Hu et al., "Unbiased LambdaMART", 2019).
 
     Args:
         examples: lists in time order, each with at least one grade above 0.
@@ -77,25 +96,43 @@ def train(
         schema: their hash.
         settings: trees, the most leaves of one, learning rate, seed.
         threads: 0 takes all cores.
+        later: newer lists; growing ends when `settings.stop_after` trees brought nothing on them.
+        more: other parameters of LightGBM than those chosen here.
     """
-    parameters = {
+    parameters = _parameters(len(examples.features), settings, threads) | dict(more or {})
+    data = lightgbm.Dataset(
+        examples.features,
+        examples.grades,
+        group=examples.sizes,
+        position=examples.places,
+        feature_name=list(names),
+        free_raw_data=True,
+    )
+    if later is None or not settings.stop_after:
+        return Ranker(lightgbm.train(parameters, data, num_boost_round=settings.trees), schema)
+    newer = lightgbm.Dataset(later.features, later.grades, group=later.sizes, reference=data)
+    stop = lightgbm.early_stopping(settings.stop_after, verbose=False)
+    grown = lightgbm.train(parameters, data, settings.trees, valid_sets=[newer], callbacks=[stop])
+    return Ranker(grown, schema)
+
+
+def _parameters(rows: int, settings: TrainingSettings, threads: int) -> dict[str, object]:
+    return {
         "objective": "lambdarank",
+        "metric": "ndcg",
+        "eval_at": [10],
         "label_gain": list(GAINS),
         "lambdarank_truncation_level": 20,
-        "num_leaves": min(settings.leaves, max(FEWEST_LEAVES, len(examples.features) // ROWS_A_LEAF)),
+        "num_leaves": min(settings.leaves, max(FEWEST_LEAVES, rows // ROWS_A_LEAF)),
         "learning_rate": settings.learning_rate,
-        "min_data_in_leaf": 50,
-        "feature_fraction": 0.7,
+        "min_data_in_leaf": settings.rows_a_leaf,
+        "feature_fraction": settings.features,
         "bagging_fraction": 0.8,
         "bagging_freq": 1,
-        "lambda_l2": 2.0,
+        "lambda_l2": settings.doubt,
         "seed": settings.seed,
         "deterministic": True,
         "force_row_wise": True,
         "num_threads": threads,
         "verbosity": -1,
     }
-    data = lightgbm.Dataset(
-        examples.features, examples.grades, group=examples.sizes, feature_name=list(names), free_raw_data=True
-    )
-    return Ranker(lightgbm.train(parameters, data, num_boost_round=settings.trees), schema)

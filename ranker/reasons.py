@@ -17,8 +17,8 @@ from ranker.space import Space
 MOST = 2
 # how telling a channel's best score is beside the others'
 CONVINCING = {
-    "own": 1.0, "bought": 0.9, "carted": 0.8, "seen": 0.75, "text": 0.6, "sessions": 0.55, "ease": 0.5, "after": 0.45,
-    "new": 0.3, "trending": 0.25,
+    "own": 1.0, "bought": 0.9, "carted": 0.8, "seen": 0.75, "text": 0.6, "sessions": 0.55, "ease": 0.5, "next": 0.48,
+    "after": 0.45, "new": 0.3, "trending": 0.25,
 }  # fmt: skip
 
 
@@ -60,6 +60,7 @@ class Explainer:
             "sessions": lambda r: Reason("sessions", "chosen by shoppers with a taste like yours"),
             "ease": lambda r: Reason("ease", "goes with what you chose so far"),
             "after": lambda r: Reason("after", "what others chose next"),
+            "next": lambda r: Reason("next", "follows from what you looked at last"),
             "trending": self._trending,
             "new": lambda r: Reason("new", "new in the shop"),
         }

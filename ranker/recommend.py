@@ -29,12 +29,13 @@ from ranker.reasons import Explainer
 from ranker.rerank import diversify, order
 from ranker.rules import Gate, opened
 from ranker.space import Space
+from ranker.user_vector import WEIGHTED_MEAN, UserVector
 
 # weights of the channels in the blend, by weighted reciprocal rank fusion
 # (Cormack et al., "Reciprocal Rank Fusion outperforms Condorcet", SIGIR 2009)
 BLEND = {
     "own": 1.0, "bought": 0.6, "carted": 0.5, "seen": 0.5, "sessions": 0.7, "ease": 0.5, "after": 0.3, "text": 0.15,
-    "trending": 0.4, "new": 0.05,
+    "next": 0.5, "trending": 0.4, "new": 0.05,
 }  # fmt: skip
 FUSION_K = 60.0
 _NOTHING: Found = (np.zeros(0, np.int64), np.zeros(0, np.float32))
@@ -50,6 +51,7 @@ class Snapshot:
     ranker: Ranker | None = None
     bundle: str = ""
     channels: tuple[str, ...] = tuple(CHANNELS)
+    user: UserVector = WEIGHTED_MEAN  # of the bundle
     explained: bool = True  # compute features also where no ranker needs them: for the log of decisions
 
     @cached_property
@@ -116,7 +118,7 @@ def draft_list(request: Request, profile: Profile, snapshot: Snapshot) -> Draft:
 
 def _draft(request: Request, profile: Profile, snapshot: Snapshot) -> Draft:
     live, space = snapshot.live, snapshot.space
-    ctx = understand(request, profile, live, space)
+    ctx = understand(request, profile, live, space, snapshot.user)
     with opened(ctx, live) as gate:
         found = _retrieve(ctx, gate, snapshot)
         if request.items is not None:

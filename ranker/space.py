@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import Lock
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from core.settings import IndexSettings
 from index.ann import build
 from index.exact import Index
 from ranker.arrays import Floats, Rows, grown
+
+_FILLED_AT_ONCE: Final = 4_096  # vectors: a millisecond
 
 
 class Space:
@@ -29,6 +32,7 @@ class Space:
         self._found = np.zeros(0, bool)  # by the index: has a vector, and is sold
         empty = np.zeros((0, dim), np.float32)
         self.index: Index = build(settings, space_id, np.zeros(0, np.int64), empty)
+        self.queries: NDArray[np.float16] | None = None  # of shoppers, `(n, dim)`: what the index is set by
         self._pending: list[tuple[Sequence[str], Floats]] = []
         self._removed: set[str] = set()
         self._lock = Lock()
@@ -63,15 +67,34 @@ class Space:
         if removed:
             self._remove(np.unique([row_of(item) for item in removed]))
 
-    def _put(self, rows: Rows, vectors: Floats) -> None:
-        if int(rows.max()) >= len(self.has):
-            capacity = max(1024, 2 * int(rows.max()))
+    def fill(self, rows: Rows, vectors: NDArray[np.floating[Any]], places: Rows) -> None:
+        """Take the vectors of many items and build the index, in a space that nothing is answered from yet.
+
+        `vectors[places[n]]` is that of `rows[n]`. In pieces, as others want to compute meanwhile. What was offered
+        is taken in by the next `refresh`.
+        """
+        if not len(rows):
+            return
+        self._reserve(int(rows.max()))
+        for start in range(0, len(rows), _FILLED_AT_ONCE):
+            some = slice(start, start + _FILLED_AT_ONCE)
+            self.vectors[rows[some]] = vectors[places[some]]
+        self.has[rows], self._found[rows] = True, True
+        keys = np.flatnonzero(self._found)
+        self._build(keys)
+
+    def _reserve(self, row: int) -> None:
+        if row >= len(self.has):
+            capacity = max(1024, 2 * row)
             self.vectors, self.has = grown(self.vectors, capacity), grown(self.has, capacity)
             self._found = grown(self._found, capacity)
+
+    def _put(self, rows: Rows, vectors: Floats) -> None:
+        self._reserve(int(rows.max()))
         self.vectors[rows], self.has[rows], self._found[rows] = vectors.astype(np.float16), True, True
         if self._outgrown():
             keys = np.flatnonzero(self._found)
-            self.index = build(self._settings, self.space_id, keys, self.vectors[keys].astype(np.float32))
+            self._build(keys)
         else:
             self.index.add(rows, vectors)
 
@@ -79,6 +102,10 @@ class Space:
         """Out of the index alone: who had to do with an item has a taste of it when it is sold no more."""
         self._found[rows[rows < len(self._found)]] = False
         self.index.remove(rows)
+
+    def _build(self, keys: Rows) -> None:
+        queries = None if self.queries is None else unit_rows(self.queries)
+        self.index = build(self._settings, self.space_id, keys, self.vectors[keys].astype(np.float32), queries)
 
     def _outgrown(self) -> bool:
         """Whether the index was built for far fewer vectors than it is to hold now."""
@@ -102,3 +129,11 @@ class Space:
         keys, scores = self.index.search(vector[None, :], count, allowed=allowed)
         found = keys[0] >= 0
         return keys[0][found], scores[0][found]
+
+
+def unit_rows(vectors: NDArray[np.floating[Any]]) -> Floats:
+    """The same in float32 and of unit length again, which float16 is not quite; without rows of no direction."""
+    wide = vectors.astype(np.float32)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    real = lengths[:, 0] > 0.5
+    return np.asarray(wide[real] / lengths[real], np.float32)

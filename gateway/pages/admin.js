@@ -6,8 +6,8 @@ import { byId, h, plural } from "./dom.js";
 const EVERY_MS = 2_000;
 const KEPT = 90; // points of a curve: three minutes
 const SVG = "http://www.w3.org/2000/svg";
-const TEXTS = { bundle: "bundle", ranker: "ranker", encoder: "encoder" };
-const NUMBERS = { items: "items", shoppers: "shoppers", vectors: "vectors", events: "events in the log" };
+const TEXTS = { bundle: "bundle", bundle_before: "kept warm", shadow: "answers unseen", ranker: "ranker", encoder: "encoder" };
+const NUMBERS = { items: "items", shoppers: "shoppers", vectors: "vectors", events: "events in the log", shadow_lists: "lists answered unseen" };
 const history = new Map();
 
 const number = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });

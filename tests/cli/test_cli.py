@@ -37,7 +37,7 @@ def test_serving_imports_no_torch() -> None:
         (("bake",), "invalid choice: 'bake'"),
         (("up", "--port", "80x"), "a port is 0 to 65535, got '80x'"),
         (("up", "--port", "70000"), "a port is 0 to 65535, got '70000'"),
-        (("train",), "required: what"),
+        (("train",), "required: VERB"),
         (("train", "nothing"), "invalid choice: 'nothing'"),
         (("replay", "log.jsonl"), "required: --recommendations"),
         (("evaluate", "log.jsonl", "--report", "r.html", "--test-from", "soon"), "wanted a time such as"),

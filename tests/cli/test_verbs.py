@@ -66,7 +66,22 @@ def test_training_makes_a_bundle_and_says_what_the_gate_said(headwater: Run, str
     assert code == 0
     store = Bundles(load().bundles.path, 5)
     assert said.startswith(f"{store.current_id()}, promoted; ")
-    assert re.search(r"; [\d,]+ lists; (not )?better: NDCG@10 ", said)
+    assert re.search(r"; [\d,]+ lists; .*NDCG@10 ", said)
+    assert re.search(r" ranker +\d+ s +promoted +\S+ +.*NDCG@10 ", headwater("train", "status")[1])
+    code, said, _ = headwater("train", "ranker")
+    assert code == 3
+    assert re.search(r"^\S+, held; .* 0 lists are newer than bundle ", said)
+    assert "makes it serve all the same" in said
+
+
+def test_what_cannot_be_trained_is_said(headwater: Run, stream: Path) -> None:
+    code, _, errors = headwater("train", "encoder", "--stream", stream)
+    assert (code, "say --only too" in errors) == (2, True)
+    code, _, errors = headwater("train", "search", "--ranker", "--encoder")
+    assert (code, "got both" in errors) == (2, True)
+    code, _, errors = headwater("train", "ranker")
+    assert (code, "the log holds no events" in errors) == (1, True)
+    assert " failed " in headwater("train", "status")[1]
 
 
 def test_dead_letters_are_listed_newest_first(headwater: Run) -> None:

@@ -390,3 +390,63 @@ def test_files_are_readable_by_other_users_as_the_umask_says(tmp_path: Path) -> 
     finally:
         os.umask(mask)
     assert folder.stat().st_mode & 0o777 == 0o755
+
+
+# ---------------------------------------------------------------------- probation, and who answers unseen
+def test_a_promoted_bundle_has_a_rival_while_it_is_on_probation(tmp_path: Path) -> None:
+    store = bundles(tmp_path)
+    first, second = written(store, 1), written(store, 2)
+    store.promote(first, 1_000)
+    pointer = store.pointer()
+    assert pointer is not None
+    assert pointer.rival(1_000, 60.0) is None, "nothing served before it"
+    store.promote(second, 5_000)
+    pointer = store.pointer()
+    assert pointer is not None
+    assert [pointer.rival(now, 60.0) for now in (5_000, 64_999, 65_000)] == [first, first, None]
+    assert pointer.rival(5_000, 0.0) is None
+    store.promote(second, 900_000)
+    assert store.pointer() == pointer, "what serves already is not newly promoted"
+
+
+@pytest.mark.parametrize("how", ["rollback", "nobody told when", "a pointer of before"])
+def test_without_a_moment_of_promotion_there_is_no_probation(tmp_path: Path, how: str) -> None:
+    store = bundles(tmp_path)
+    names = [written(store, number) for number in range(3)]
+    for name in names:
+        store.promote(name, 0 if how == "nobody told when" else 5_000)
+    if how == "rollback":
+        store.rollback()
+    if how == "a pointer of before":
+        (store.root / POINTER).write_bytes(msgspec.json.encode({"id": names[2], "previous": names[:2]}))
+    pointer = store.pointer()
+    assert pointer is not None
+    assert pointer.previous
+    assert pointer.rival(5_001, 60.0) is None
+
+
+def test_a_bundle_that_answers_unseen_is_named_kept_and_let_go(tmp_path: Path) -> None:
+    store = bundles(tmp_path, keep=1)
+    unseen, *_, newest = [written(store, number) for number in range(3)]
+    assert store.shadow_id() is None
+    store.shadow(unseen)
+    assert store.shadow_id() == unseen
+    assert store.current_id() is None
+    store.prune()
+    assert {one.id for one in store.list()} == {unseen, newest}
+    store.shadow(None)
+    store.shadow(None)
+    assert store.shadow_id() is None
+    assert store.prune() == (unseen,)
+
+
+def test_a_bundle_that_is_missing_or_damaged_is_not_named(tmp_path: Path) -> None:
+    store = bundles(tmp_path)
+    good, bad = written(store, 1), written(store, 2)
+    store.shadow(good)
+    (store.folder(bad) / "ranker.txt").write_text("other trees")
+    with pytest.raises(Corrupt, match=r"ranker\.txt"):
+        store.shadow(bad)
+    with pytest.raises(Missing):
+        store.shadow("20260101T000000000Z-" + "0" * 20)
+    assert store.shadow_id() == good

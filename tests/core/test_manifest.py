@@ -37,3 +37,9 @@ def test_the_hash_of_a_schema_depends_on_names_and_order() -> None:
     assert schema == FeatureSchema.of(("views", "price"))
     others = [FeatureSchema.of(names) for names in (("price", "views"), ("views",), ("viewsprice",))]
     assert len({schema.hash, *[other.hash for other in others]}) == 4
+
+
+def test_published_weights_are_written_down_as_ever_so_that_older_bundles_keep_their_ids() -> None:
+    assert msgspec.json.encode(EncoderReference("minilm", "53aa")) == b'{"name":"minilm","weights_sha256":"53aa"}'
+    trained = EncoderReference("4a1f", "53aa", "minilm")
+    assert msgspec.json.decode(msgspec.json.encode(trained), type=EncoderReference) == trained

@@ -42,7 +42,7 @@ T = 1_750_000_000_000
 class WordEmbedder:
     """An encoder that knows nothing but the words of a title."""
 
-    space_id, dim, name, weights_sha256 = SPACE, DIM, "words", "0"
+    space_id, dim, name, weights_sha256, folder = SPACE, DIM, "words", "0", None
 
     def __init__(self, encoded: list[str]) -> None:
         self.encoded = encoded

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,8 +14,10 @@ from core.profile import NOBODY, Act, Profile, Session
 from core.settings import IndexSettings, PopularitySettings, RankingSettings, SessionSettings, Settings
 from core.stats import Circle, Counter, ItemStats, Neighbours
 from gateway import profiles as profiles_module
+from gateway.filling import Filler, Filling
 from gateway.profiles import Profiles
 from gateway.views import Views
+from jobs.embedding import Embedder
 from ranker.live import Live
 from ranker.space import Space
 from streams.wire import VECTORS, ItemVector, serve
@@ -34,7 +36,10 @@ class World:
     def __init__(self, *, text: bool = True) -> None:
         self.live = Live(SETTINGS)
         self.space = Space(SPACE, DIM, IndexSettings()) if text else None
-        self.views = Views(SETTINGS, self.live, self.space)
+        self.filler = Filler(clock=lambda: 0.0)
+        if self.space is not None:
+            self.filler.add(Filling(self.space, cast(Embedder, None)))
+        self.views = Views(SETTINGS, self.live, self.filler)
 
     def take(self, topic: str, key: str, value: bytes | None) -> None:
         self.views.take(topic, key.encode(), value)
@@ -229,3 +234,19 @@ def test_loading_keeps_what_following_would(records: list[tuple[str, int | None]
         loaded.load(key.encode(), value)
         followed.put(key.encode(), value)
     assert [loaded.get(key) for key in "ab"] == [followed.get(key) for key in "ab"]
+
+
+def test_vectors_go_to_the_space_that_they_are_of_and_others_are_passed_over() -> None:
+    world = World()
+    other = Space("other", DIM, IndexSettings())
+    world.filler.add(Filling(other, cast(Embedder, None)))
+    world.take("catalogue", "red tea", sold("red tea"))
+    world.take(VECTORS, "red tea", vector("red tea"))
+    world.take(VECTORS, "red tea", vector("old bike", space="other"))
+    world.take(VECTORS, "red tea", vector("kite", space="of a worker that is ahead"))
+    assert world.near("red") == ["red tea"]
+    other.refresh(world.live.row)
+    ours, theirs = [one.of(np.array([0]))[0][0] for one in (world.space, other) if one is not None]
+    assert theirs == pytest.approx(vector_of("old bike"), abs=1e-3)
+    assert ours == pytest.approx(vector_of("red tea"), abs=1e-3)
+    assert world.views.unusable == 0

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from core.bundle import Bundles
@@ -14,7 +15,9 @@ from core.ids import DAY_MS, HOUR_MS
 from core.manifest import Contents, EncoderReference, FeatureSchema, Manifest
 from core.settings import Settings
 from jobs import schedule
-from jobs.schedule import EVENTS_A_LIST, Trainer, Tried, due
+from jobs.history import Ran
+from jobs.schedule import EVENTS_A_LIST, Trainer, Tried, due, encoder_due
+from jobs.train import EXIT
 from tests.factories import small_settings
 
 NOW = 1_750_000_000_000
@@ -22,10 +25,10 @@ SETTINGS = Settings()
 ENOUGH = EVENTS_A_LIST * SETTINGS.training.min_groups
 
 
-def manifest(folder: Path, *, made_ms: int, ranker: str = "lambdarank") -> Manifest:
+def manifest(folder: Path, *, made_ms: int, ranker: str = "lambdarank", events: float = 0.0) -> Manifest:
     contents = Contents(
         created_ms=made_ms, space_id="", encoder=EncoderReference("none", ""), text={}, user_vector={},
-        features=FeatureSchema(), max_event_time=0, ranker=ranker, metrics={},
+        features=FeatureSchema(), max_event_time=0, ranker=ranker, metrics={"events": events} if events else {},
     )  # fmt: skip
     return Bundles(folder, 5).write(contents, lambda _: None)
 
@@ -52,6 +55,58 @@ def test_a_run_that_made_nothing_is_not_repeated_at_once(tmp_path: Path) -> None
     old = [manifest(tmp_path, made_ms=NOW - 30 * DAY_MS)]
     assert not due(old, 0, NOW, Tried(NOW - HOUR_MS + 1), SETTINGS)
     assert due(old, 0, NOW, Tried(NOW - HOUR_MS), SETTINGS)
+
+
+@pytest.mark.parametrize(("events", "expected"), [(11_999, False), (12_000, True)])
+def test_a_fifth_more_events_call_for_a_new_ranker(tmp_path: Path, events: int, expected: bool) -> None:
+    made = [manifest(tmp_path, made_ms=NOW - DAY_MS, events=10_000)]
+    assert due(made, events, NOW, Tried(), SETTINGS) is expected
+    fresh = [manifest(tmp_path, made_ms=NOW - HOUR_MS + 1, events=10_000)]
+    assert not due(fresh, 10**6, NOW, Tried(), SETTINGS)  # one has just been made
+
+
+def test_features_that_have_moved_call_for_a_new_ranker(tmp_path: Path) -> None:
+    made = [manifest(tmp_path, made_ms=NOW - DAY_MS)]
+    assert not due(made, 0, NOW, Tried(), SETTINGS)
+    assert due(made, 0, NOW, Tried(), SETTINGS, moved=True)
+    assert not due(made, 0, NOW, Tried(NOW - HOUR_MS + 1), SETTINGS, moved=True)
+
+
+def ran(result: str, days_ago: float, what: str = "encoder") -> Ran:
+    ended = NOW - round(days_ago * DAY_MS)
+    return Ran(what=what, begun_ms=ended - 1, ended_ms=ended, result=result)
+
+
+@pytest.mark.parametrize(
+    ("ended", "expected"),
+    [
+        ([], True),  # the first ranker is ten days old
+        ([ran("held", 6.9)], False),
+        ([ran("held", 7.0)], True),
+        ([ran("refused", 1.0), ran("promoted", 9.0)], False),
+        ([ran("promoted", 0.1, "ranker"), ran("promoted", 8.0)], True),
+        ([ran("failed", 0.9)], False),
+        ([ran("failed", 1.0)], True),
+        ([ran("killed", 1 / 24)], True),
+        ([ran("killed", 0.9 / 24)], False),
+    ],
+)
+def test_the_encoder_has_a_cadence_of_its_own(tmp_path: Path, ended: list[Ran], expected: bool) -> None:
+    made = [manifest(tmp_path, made_ms=NOW - days * DAY_MS) for days in (1, 10)]
+    assert encoder_due(made, ended, NOW, SETTINGS) is expected
+
+
+def test_no_encoder_is_trained_where_none_is_wanted_or_no_ranker_is_there(tmp_path: Path) -> None:
+    old = [manifest(tmp_path, made_ms=NOW - 30 * DAY_MS)]
+    never = msgspec.structs.replace(SETTINGS, tuning=msgspec.structs.replace(SETTINGS.tuning, every_s=0.0))
+    assert encoder_due(old, [], NOW, SETTINGS)
+    assert not encoder_due(old, [], NOW, never)
+    assert not encoder_due(old, [], NOW, small_settings(tmp_path))
+    assert not encoder_due([], [], NOW, SETTINGS)
+
+
+def test_a_result_is_a_result_whatever_it_is() -> None:
+    assert set(schedule.DECIDED) == set(EXIT.values())
 
 
 def run(folder: Path, command: Sequence[str], until: Path | None = None, *, events: int = ENOUGH) -> None:
@@ -90,6 +145,14 @@ def test_a_failure_is_logged_as_an_error(tmp_path: Path, caplog: pytest.LogCaptu
     run(tmp_path, python(code), done)
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert errors == ["job=train headwater: no", "job=train ended, exit code 1"]
+
+
+def test_a_bundle_that_is_held_is_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    done = tmp_path / "done"
+    run(tmp_path, python(f"import pathlib, sys; pathlib.Path({str(done)!r}).touch(); sys.exit(3)"), done)
+    assert caplog.records[-1].levelno == logging.INFO
+    assert caplog.messages[-1] == "job=train ended, exit code 3"
 
 
 def test_nothing_runs_before_it_is_due(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from core.errors import Missing
 from core.ids import digest
 from core.manifest import MANIFEST, Contents, Manifest
 from core.settings import Settings
+from jobs.comparison import NEWER
 from jobs.lessons import Lesson
 from jobs.rehearsal import Rehearsal
-from jobs.train import NEWER, Outcome, run
+from jobs.train import Outcome, run
 from ranker import features
 from ranker.bundle import open_bundle
 from streams.log import EmbeddedLog, New

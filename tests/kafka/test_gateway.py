@@ -23,11 +23,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from core.bundle import Bundles
 from core.catalogue import Item
 from core.decision import Decision
 from core.errors import Unavailable
 from core.profile import Profile
-from core.settings import ChannelSettings, GatewaySettings, KafkaSettings, LogSettings, Settings
+from core.settings import BundleSettings, ChannelSettings, GatewaySettings, KafkaSettings, LogSettings, Settings
 from gateway.client import Client
 from gateway.serving import Gateway, gateway_on_kafka
 from kafka_dev import Kafka
@@ -35,7 +36,7 @@ from streams import kafka, topics
 from streams.partition import partition_of
 from streams.wire import ItemVector, serve
 from tests import factories
-from tests.gateway import running
+from tests.gateway import running, words
 from tests.ranker.tiny import DIM, SPACE, vector_of
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -245,9 +246,12 @@ def fill(settings: Settings, items: Sequence[str]) -> None:
 
 
 class Words:
-    """An encoder of search queries."""
+    """An encoder of search queries and of titles."""
 
-    space_id, dim, name, weights_sha256 = SPACE, DIM, "words", "0"
+    space_id, dim, name, weights_sha256, folder = SPACE, DIM, "words", "0", None
+
+    def vectors(self, items: Sequence[Item]) -> np.ndarray[Any, Any]:
+        return np.stack([vector_of(one.title) for one in items])
 
     def query(self, text: str) -> np.ndarray[Any, Any]:
         return vector_of(text)
@@ -274,6 +278,38 @@ def test_answers_come_from_what_the_topics_say_and_follow_them(shop: Settings) -
     decisions = [msgspec.msgpack.decode(one.value, type=Decision) for one in written(shop, "decisions")]
     assert [one.shopper for one in decisions] == ["ida", "ida"]
     assert {one.key for one in written(shop, "decisions")} == {b"ida"}
+
+
+def test_a_bundle_of_another_space_takes_over_whatever_the_workers_are_at(shop: Settings, tmp_path: Path) -> None:
+    fill(shop, ["red tea", "old tea", "red bike"])  # with vectors of a space that is not ours
+    shop = msgspec.structs.replace(
+        shop, channels=ChannelSettings(), bundles=BundleSettings(path=tmp_path / "bundles", probation_s=0)
+    )
+    base, old = words.Words(words.COLOURS), words.WordShop(shop, words.THINGS)
+    old.sell("red tea")
+    old.snapshot.refresh()
+    made = words.bundle_of(shop, tmp_path, words.THINGS, 1, old)
+
+    def found(client: Client, query: str) -> list[str]:
+        return [one["item_id"] for one in client.get("/v1/search", q=query, n=2)["items"]]
+
+    with words.encoders() as opened, served(Gateway(shop, base.embedder(), now_ms)) as client:
+        url = f"http://{client._connection.host}:{client._connection.port}"
+        eventually(lambda: is_ready(url))
+        eventually(lambda: engine(client)["vectors"] == 3)
+        assert sorted(base.encoded) == ["old tea", "red bike", "red tea"]
+        assert set(found(client, "red")) == {"red tea", "red bike"}
+        Bundles(shop.bundles.path, 5).promote(made)
+        eventually(lambda: engine(client)["bundle"] == made)
+        assert set(found(client, "a tea")) == {"red tea", "old tea"}
+        ts = now_ms()
+        write(shop, "catalogue", {"cup": serve(1, Item(item_id="cup", since=ts, ts=ts, text_ts=ts, title="old cup"))})
+        ours = ItemVector(1, words.THINGS, ts, vector_of("kite").astype("<f4").tobytes())
+        write(shop, "item-vectors", {"cup": serve(ts, ours)})
+        eventually(lambda: found(client, "a kite")[0] == "cup")
+        eventually(lambda: "cup" in base.encoded)
+        assert "cup" not in opened.opened[made].encoded, "a worker had done it"
+        assert engine(client)["unusable_records"] == 0
 
 
 def test_it_is_not_ready_before_everything_was_read(shop: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,3 +75,48 @@ def test_a_score_does_not_depend_on_the_other_rows() -> None:
     ranker = train(lists(50, 1), NAMES, "s", QUICK, threads=1)
     asked = lists(10, 2).features
     np.testing.assert_array_equal(ranker.score(asked)[7:9], ranker.score(asked[7:9]))
+
+
+# ---------------------------------------------------------------------- lists that were seen
+def seen(count: int, seed: int) -> Examples:
+    """Lists in which `noise` chose the places, shoppers look at the first places only, and click what is `telling`."""
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(count * 20, len(NAMES))).astype(np.float32)
+    places = np.argsort(np.argsort(-matrix[:, 0].reshape(count, 20), axis=1), axis=1).ravel()
+    looked = rng.random(len(matrix)) < 0.9 * 0.6**places
+    liked = rng.random(len(matrix)) < 1 / (1 + np.exp(-2 * matrix[:, 1]))
+    return Examples(matrix, (looked & liked).astype(np.int8), np.full(count, 20, np.int64), places.astype(np.int16))
+
+
+def share_of_noise(examples: Examples) -> float:
+    gains = train(examples, NAMES, "s", TrainingSettings(trees=40, leaves=7), threads=1).importance()
+    return gains["noise"] / gains["telling"]
+
+
+def test_what_only_its_place_made_clicked_is_not_taken_for_wanted() -> None:
+    examples = seen(400, 1)
+    blind = Examples(examples.features, examples.grades, examples.sizes)
+    assert share_of_noise(examples) < 0.5 * share_of_noise(blind)
+
+
+# ---------------------------------------------------------------------- when to stop
+def test_growing_ends_where_newer_lists_gain_nothing() -> None:
+    settings = TrainingSettings(trees=200, leaves=31, stop_after=10)
+    older, later = lists(60, 1, learnable=False), lists(60, 2, learnable=False)
+    assert train(older, NAMES, "s", settings, threads=1, later=later).trees < 60
+    assert train(older, NAMES, "s", settings, threads=1).trees == 200
+
+
+def test_with_no_patience_asked_for_all_trees_are_grown() -> None:
+    settings = TrainingSettings(trees=30, leaves=7, stop_after=0)
+    assert train(lists(60, 1), NAMES, "s", settings, threads=1, later=lists(30, 2)).trees == 30
+
+
+def test_a_ranker_that_stopped_is_the_same_after_it_was_stored(tmp_path: Path) -> None:
+    settings = TrainingSettings(trees=80, leaves=7, stop_after=5)
+    ranker = train(lists(100, 1), NAMES, "s", settings, threads=1, later=lists(40, 2))
+    ranker.save(tmp_path / "r.txt")
+    asked = lists(5, 3).features
+    opened = Ranker.load(tmp_path / "r.txt", "s")
+    np.testing.assert_array_equal(opened.score(asked), ranker.score(asked))
+    assert opened.trees == ranker.trees

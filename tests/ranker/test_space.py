@@ -164,3 +164,30 @@ def test_nothing_offered_by_another_thread_during_a_refresh_is_lost() -> None:
         space.refresh(rows)
     space.refresh(rows)
     assert len(space.index) == 400
+
+
+def test_a_space_that_is_filled_is_as_one_that_got_its_vectors_bit_by_bit() -> None:
+    for fields in ({}, {"flat_until": 20}):
+        (bit, rows), (filled, _) = space_of(**fields), space_of(**fields)
+        names, made = [f"i{n}" for n in range(50)], vectors(*range(50))
+        bit.offer("one", names, made)
+        bit.refresh(rows)
+        places = np.arange(49, -1, -1)  # in whatever order
+        filled.fill(np.array([rows(names[place]) for place in places]), made.astype(np.float16), places)
+        filled.offer("one", ["i3"], vectors(99))
+        filled.remove(["i4"])
+        assert nearest(filled, rows, 99) == nearest(bit, rows, 99), "what was offered waits for the next look"
+        for space in (bit, filled):
+            space.offer("one", ["i3"], vectors(99))
+            space.remove(["i4"])
+            space.refresh(rows)
+        for seed in (7, 99):
+            assert nearest(filled, rows, seed) == nearest(bit, rows, seed)
+        assert "i4" not in nearest(filled, rows, 4, 50)
+        assert len(filled.index) == 49
+
+
+def test_a_space_that_is_filled_with_nothing_is_empty() -> None:
+    space, rows = space_of()
+    space.fill(np.zeros(0, np.int64), np.zeros((0, 0), np.float16), np.zeros(0, np.int64))
+    assert nearest(space, rows, 1) == []
