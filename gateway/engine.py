@@ -24,6 +24,7 @@ from gateway.roster import Roster
 from gateway.shadow import Shadow
 from gateway.swap import Swapper
 from jobs.embedding import Embedder
+from jobs.history import described, figures
 from ranker import recommend
 from ranker.bundle import Opened
 from ranker.live import Live
@@ -203,4 +204,6 @@ class SnapshotEngine:
             "vectors": len(filling.space.index) if filling is not None else 0,
             "vectors_waiting": self.filler.waiting,
             **self._shadow.describe(),
+            **figures(self._settings),
+            "jobs": described(self._settings),
         }

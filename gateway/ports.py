@@ -96,7 +96,8 @@ class Engine(Protocol):
 
         Known keys, all optional: bundle, ranker, encoder (str); items, shoppers, vectors,
         events, lag_events, lag_records, lag_ms (numbers); dead_letters (newest first, objects with ts, reason
-        and raw). Other keys are shown as they are; numbers become gauges in /metrics.
+        and raw); jobs (as `jobs.history.described` tells them). Other keys are
+        shown as they are; numbers become gauges in /metrics.
         """
         ...
 

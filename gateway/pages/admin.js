@@ -72,7 +72,7 @@ function routes(gateway) {
 }
 
 function pairs(engine) {
-  const plain = Object.entries(engine).filter(([key]) => key !== "dead_letters");
+  const plain = Object.entries(engine).filter(([key]) => key !== "dead_letters" && key !== "jobs");
   byId("pairs").replaceChildren(...plain.map(([key, value]) => h("div", {}, h("dt", {}, key.replaceAll("_", " ")), h("dd", {}, shown(value)))));
 }
 
@@ -80,6 +80,19 @@ function shown(value) {
   if (typeof value === "number") return number.format(value);
   return typeof value === "string" ? value || "none" : JSON.stringify(value);
 }
+
+function jobs(engine) {
+  const { running = null, runs = [] } = engine.jobs ?? {};
+  const share = running?.total ? `, ${Math.round((100 * running.done) / running.total)} %` : "";
+  byId("job").textContent = running ? `${running.what} since ${clock(running.begun_ms)}: ${running.work || "beginning"}${share}` : "No job is running here.";
+  const rows = runs.map((one) =>
+    h("tr", {}, h("td", { class: "number" }, clock(one.ended_ms)), h("td", {}, one.what), h("td", { class: "number" }, lasting((one.ended_ms - one.begun_ms) / 1000)), h("td", {}, one.result), h("td", { class: "wide" }, one.why ?? "")),
+  );
+  byId("runs").replaceChildren(...rows);
+  byId("runs-box").hidden = rows.length === 0;
+}
+
+const clock = (ms) => new Date(ms).toLocaleString([], { dateStyle: "medium", timeStyle: "short", hour12: false });
 
 function letters(engine, gateway) {
   const refused = Object.entries(gateway.refused ?? {});
@@ -105,6 +118,7 @@ async function look() {
     figures(engine, gateway);
     routes(gateway);
     pairs(engine);
+    jobs(engine);
     letters(engine, gateway);
     const ready = await fetch("/readyz").then((reply) => reply.json());
     state(ready.status, ready.status === "ready" ? "ready" : `waiting: ${ready.reason}`);

@@ -300,6 +300,9 @@ def test_markup_in_a_title_is_shown_as_text(shop_page: Open, served: Served) -> 
 def test_the_state_page_follows_the_engine(shop_page: Open, served: Served) -> None:
     page = shop_page("/admin", ready="#figures .figure")
     assert "42" in page.inner_text("#figures")
+    assert "rehearsing the log, 25 %" in page.inner_text("#job")
+    ended = page.inner_text("#runs")
+    assert all(word in ended for word in ("encoder", "90 s", "refused", "worse"))
     page.wait_for_selector("#state.ready")
     served.shop.waiting = "the log: 7 events left"
     try:

@@ -258,6 +258,12 @@ class Shop:
                 {"ts": NOW, "reason": one.reason, "raw": one.raw.decode("utf-8", "replace")[:200]}
                 for one in reversed(self.log.refused[-20:])
             ],
+            "jobs": {
+                "running": {"what": "ranker", "begun_ms": NOW, "work": "rehearsing the log", "done": 1, "total": 4},
+                "runs": [
+                    {"what": "encoder", "begun_ms": NOW - 90_000, "ended_ms": NOW, "result": "refused", "why": "worse"}
+                ],
+            },
         }
 
     def _known(self, item_id: str) -> Item:
