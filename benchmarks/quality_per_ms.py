@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
+from xml.etree.ElementTree import Element
 
 import lightgbm
 import msgspec
@@ -165,7 +166,7 @@ def plot(points: Sequence[Point], chosen: tuple[int, int]) -> str:
     return page(root, doctype=False)
 
 
-def _text(x: float, y: float, words: str, anchor: str, colour: str = "#495057"):  # type: ignore[no-untyped-def]
+def _text(x: float, y: float, words: str, anchor: str, colour: str = "#495057") -> Element:
     return e("text", words, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, font_size=12, font_family="sans-serif",
              fill=colour)  # fmt: skip
 

@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
 from core import manifest as manifests
-from core.disk import opened, sync
-from core.errors import Corrupt, Missing
+from core.disk import opened, read_json, sync
+from core.errors import Missing
 from core.manifest import Contents, Manifest
 
 POINTER: Final = "current"
@@ -57,9 +57,6 @@ class Shadow(msgspec.Struct, frozen=True):
     """Which bundle answers unseen."""
 
     id: str
-
-
-Named = TypeVar("Named", Pointer, Shadow)
 
 
 class Bundles:
@@ -159,11 +156,11 @@ class Bundles:
 
     def pointer(self) -> Pointer | None:
         """Which bundle serves and which did before; None before the first promotion. As cheap as `current_id`."""
-        return self._read(POINTER, Pointer)
+        return read_json(self.root / POINTER, Pointer)
 
     def shadow_id(self) -> str | None:
         """Which bundle answers unseen; as cheap as `current_id`."""
-        shadow = self._read(SHADOW, Shadow)
+        shadow = read_json(self.root / SHADOW, Shadow)
         return shadow.id if shadow else None
 
     def current(self) -> Manifest | None:
@@ -220,15 +217,6 @@ class Bundles:
         if not folder.exists():
             raise self._missing(bundle_id)
         return manifests.read(folder)
-
-    def _read(self, name: str, kind: type[Named]) -> Named | None:
-        path = self.root / name
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=kind)
-        except FileNotFoundError:
-            return None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Corrupt(f"{path} cannot be read: {error}") from None
 
     def _write(self, name: str, value: Pointer | Shadow) -> None:
         draft = self.root / f"{_WRITING}{name}"

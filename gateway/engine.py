@@ -24,7 +24,7 @@ from gateway.roster import Roster
 from gateway.shadow import Shadow
 from gateway.swap import Swapper
 from jobs.embedding import Embedder
-from jobs.history import described, figures
+from jobs.history import described, figures, look
 from ranker import recommend
 from ranker.bundle import Opened
 from ranker.live import Live
@@ -191,7 +191,7 @@ class SnapshotEngine:
 
     def describe(self) -> dict[str, Any]:
         """The figures that every shop has."""
-        roles = self._roster.roles
+        roles, jobs = self._roster.roles, look(self._settings)
         filling = roles.serving.filling
         return {
             "shop": self._settings.shop.name,
@@ -204,6 +204,6 @@ class SnapshotEngine:
             "vectors": len(filling.space.index) if filling is not None else 0,
             "vectors_waiting": self.filler.waiting,
             **self._shadow.describe(),
-            **figures(self._settings),
-            "jobs": described(self._settings),
+            **figures(jobs),
+            "jobs": described(jobs),
         }

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import Corrupt
+from core.disk import read_json
 from jobs.lessons import Lesson
 from ranker.arrays import Floats
 
@@ -262,10 +262,4 @@ def verdict_of(folder: Path) -> Verdict | None:
     Raises:
         Corrupt: there is one that cannot be read.
     """
-    path = folder / VERDICT
-    if not path.exists():
-        return None
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Verdict)
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"{path} cannot be read: {error}") from None
+    return read_json(folder / VERDICT, Verdict)

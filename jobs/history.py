@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -151,9 +151,21 @@ def running(settings: Settings) -> Running | None:
         return now
 
 
-def described(settings: Settings, most: int = 10) -> dict[str, Any]:
+class State(NamedTuple):
+    """What runs, and what ended, newest first."""
+
+    now: Running | None
+    ended: list[Ran]
+
+
+def look(settings: Settings) -> State:
+    """How it stands; reads the whole history."""
+    return State(running(settings), runs(settings))
+
+
+def described(state: State, most: int = 10) -> dict[str, Any]:
     """For pages: what runs, the newest runs, and how many ended how."""
-    now, ended = running(settings), runs(settings)
+    now, ended = state
     return {
         "running": msgspec.to_builtins(now) if now else None,
         "runs": [msgspec.to_builtins(one) for one in ended[:most]],
@@ -161,9 +173,9 @@ def described(settings: Settings, most: int = 10) -> dict[str, Any]:
     }
 
 
-def figures(settings: Settings) -> dict[str, Any]:
+def figures(state: State) -> dict[str, Any]:
     """The same as numbers, for metrics."""
-    now, ended = running(settings), runs(settings)
+    now, ended = state
     share = now.done / now.total if now and now.total else 0.0
     counts = Counter(one.result for one in ended)
     return {

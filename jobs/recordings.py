@@ -6,7 +6,7 @@ Whoever learns or measures reads it here, in the order of arrival.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from heapq import merge
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import polars as pl
 
+from core.catalogue import Item, ItemChange, apply_change
 from core.decision import Decision
 from core.errors import BadInput, Missing, Unavailable
 from core.ids import signed64
@@ -30,6 +31,16 @@ from streams.recorded import Query, write
 CHUNK: Final = 5_000  # entries of the embedded log at a time
 KNOWN: Final = 1_000_000  # newest labels that a repeated one is recognised among
 EVENTS: Final = ("clickstream", "feedback")
+
+
+def catalogue(changes: Iterable[ItemChange]) -> dict[str, Item]:
+    """Items by id, as they last were: what is sold no more still tells what goes together."""
+    found: dict[str, Item] = {}
+    for change in changes:
+        item = apply_change(found.get(change.item_id), change)
+        if item is not None:
+            found[change.item_id] = item
+    return found
 
 
 class Recording(Protocol):

@@ -9,12 +9,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from core.errors import Missing
 from jobs.pairs import Histories, Touch
 from models.pairs import Rows
 from models.vectors import Vectors
 
 AT_ONCE: Final = 256  # questions answered together: bounds the memory
 MOST: Final = 3_000  # questions asked at most
+FEWEST: Final = 50  # questions, below which nothing can be told
 DRAWS, SEED = 2_000, 7
 
 
@@ -70,6 +72,48 @@ def questions(
         if past and new:
             asked.append(_question(who, past, rows[new[0].item], rows, unwanted))
     return asked[:: max(1, -(-len(asked) // most))]
+
+
+class Cut(NamedTuple):
+    """Histories in three parts of time: to learn from, to choose by, and to be judged by.
+
+    `learnt` is what is older than `stop_ms`, `known` what is older than `last_ms`.
+    """
+
+    learnt: Histories
+    known: Histories
+    choose: list[Question]
+    asked: list[Question]
+    times: list[int]
+    stop_ms: int
+    last_ms: int
+
+
+def cut(found: Histories, rows: Mapping[str, int], held: float, what: str) -> Cut:
+    """Keep a share of the newest acts from what learns: one half to choose by, the newer one to judge by.
+
+    Args:
+        found: histories.
+        rows: of the items that have a vector.
+        held: the share.
+        what: is to learn, for the error: "an encoder".
+
+    Raises:
+        Missing: too little was recorded to tell which is better.
+    """
+    times = found.times()
+    if not times:
+        raise Missing(f"nothing was recorded that {what} could learn from: import a history or post some first")
+    stop_ms, last_ms = (times[int(len(times) * (1 - share))] for share in (held, held / 2))
+    known = found.before(last_ms)
+    choose = questions(known, rows, stop_ms, last_ms)
+    asked = questions(found, rows, last_ms, times[-1] + 1)
+    if min(len(choose), len(asked)) < FEWEST:
+        raise Missing(
+            f"{len(choose)} and {len(asked)} shoppers came back in the newest {held:.0%} of the events, and it takes "
+            f"{FEWEST} each to tell whether {what} is better"
+        )
+    return Cut(found.before(stop_ms), known, choose, asked, times, stop_ms, last_ms)
 
 
 def _question(

@@ -19,14 +19,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from core.catalogue import Item, ItemChange, apply_change
-from core.errors import BadSettings, Missing
+from core.catalogue import Item, ItemChange
+from core.errors import BadSettings
 from core.events import Event
 from core.ids import DAY_MS, digest
 from core.settings import Settings
 from jobs.pairs import CROP, REORDER, Histories, histories, pairs
-from jobs.recordings import EVENTS, recording, told
-from jobs.text_quality import Gain, Kernel, Question, gains, ndcg, questions, ranks
+from jobs.recordings import EVENTS, catalogue, recording, told
+from jobs.text_quality import Gain, Kernel, Question, cut, gains, ndcg, questions, ranks
 from models.augment import FIELDS, WORDS
 from models.pairs import Pairs
 from models.text import item_text
@@ -35,7 +35,6 @@ from models.weights import locate, weights_sha256
 from streams import recorded
 
 CHECKPOINT, BEGUN = "run.safetensors", "run.json"
-FEWEST: Final = 50  # questions, below which nothing can be told
 RESUMED_MS: Final = 7 * DAY_MS  # a run that began longer ago is begun anew
 OPTIONS: Final = (FIELDS, WORDS, CROP, REORDER)
 
@@ -110,7 +109,7 @@ def run(
     begun = _begun(store, now_ms, about)
     base = notes_of(locate(settings.encoder.model))
     with _recorded(settings, archive, stream, begun.now_ms) as (changes, events):
-        items = _catalogue(one for one in changes if one.ts < begun.now_ms)
+        items = catalogue(one for one in changes if one.ts < begun.now_ms)
         found = histories(events, begun.now_ms, max(0, begun.now_ms - round(settings.tuning.window_s * 1000)))
     lesson = _lesson(settings, items, found, base.max_event_ms if base else 0)
     _note(store, begun)
@@ -129,7 +128,7 @@ def task_of(settings: Settings, now_ms: int, archive: str = "") -> Task:
     """
     _check(settings)
     with _recorded(settings, archive, None, now_ms) as (changes, events):
-        items = _catalogue(one for one in changes if one.ts < now_ms)
+        items = catalogue(one for one in changes if one.ts < now_ms)
         found = histories(events, now_ms, max(0, now_ms - round(settings.tuning.window_s * 1000)))
     return _lesson(settings, items, found, 0)
 
@@ -185,41 +184,24 @@ def _recorded(
         )
 
 
-def _catalogue(changes: Iterable[ItemChange]) -> dict[str, Item]:
-    """Items by id, as they last were: what is sold no more still tells what goes together."""
-    found: dict[str, Item] = {}
-    for change in changes:
-        item = apply_change(found.get(change.item_id), change)
-        if item is not None:
-            found[change.item_id] = item
-    return found
-
-
 def _lesson(settings: Settings, items: dict[str, Item], found: Histories, known_ms: int) -> Task:
     """Cut the history in three: to learn from, to know when to stop, to say how good it is."""
     names = sorted(items)
     rows = {name: row for row, name in enumerate(names)}
     texts = [item_text(items[name], settings.text) or name for name in names]
-    times, held = found.times(), settings.tuning.held_out
-    if not times:
-        raise Missing("nothing was recorded that an encoder could learn from: import a history or post some first")
-    stop_ms, last_ms = (times[int(len(times) * (1 - share))] for share in (held, held / 2))
-    learnt = found.before(stop_ms)
-    choose = questions(found.before(last_ms), rows, stop_ms, last_ms)
-    every = questions(found, rows, last_ms, times[-1] + 1)
-    if min(len(choose), len(every)) < FEWEST:
-        raise Missing(
-            f"{len(choose)} and {len(every)} shoppers came back in the newest {held:.0%} of the events, and it takes "
-            f"{FEWEST} each to tell whether an encoder is better"
-        )
-    touched = {rows[one.item] for _, seen in found.before(last_ms).shoppers() for one in seen if one.item in rows}
-    asked = {"all": every, "cold": [one for one in every if one.target not in touched]}
-    known_ms = known_ms if times[0] < known_ms < stop_ms else 0
+    held = settings.tuning.held_out
+    parts = cut(found, rows, held, "an encoder")
+    times = parts.times
+    touched = {rows[one.item] for _, seen in parts.known.shoppers() for one in seen if one.item in rows}
+    asked = {"all": parts.asked, "cold": [one for one in parts.asked if one.target not in touched]}
+    known_ms = known_ms if times[0] < known_ms < parts.stop_ms else 0
     if known_ms:
         older_ms = times[int((1 - held) * bisect_left(times, known_ms))]
         asked["older"] = questions(found.before(known_ms), rows, older_ms, known_ms)
-    learnt_pairs = pairs(learnt, rows, settings.tuning, now_ms=stop_ms, seed=settings.training.seed, new_ms=known_ms)
-    return Task(texts, learnt_pairs, choose, asked, found.newest_ms, last_ms)
+    learnt = pairs(
+        parts.learnt, rows, settings.tuning, now_ms=parts.stop_ms, seed=settings.training.seed, new_ms=known_ms
+    )
+    return Task(texts, learnt, parts.choose, asked, found.newest_ms, parts.last_ms)
 
 
 def _train(

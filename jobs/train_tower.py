@@ -16,14 +16,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from core.catalogue import Item, ItemChange, apply_change
-from core.errors import Missing
+from core.catalogue import ItemChange
 from core.events import Event
 from core.settings import Settings
 from jobs.embedding import Embedder
 from jobs.pairs import Histories, histories
-from jobs.recordings import EVENTS, Recording, told
-from jobs.text_quality import Gain, Kernel, Question, gains, ndcg, questions, ranks, ranks_by
+from jobs.recordings import EVENTS, Recording, catalogue, told
+from jobs.text_quality import Gain, Kernel, Question, cut, gains, ndcg, ranks, ranks_by
 from models.pairs import Rows
 from models.user_tower import Floats, UserTower
 from models.vectors import Vectors
@@ -32,7 +31,6 @@ from ranker.arrays import best
 if TYPE_CHECKING:
     from models.user_training import Sequences
 
-FEWEST: Final = 50  # questions, below which nothing can be told
 OFTEN: Final = 5  # times an item was taken up before it gets a residual of its own
 KNOWN: Final = 10_000  # items with a residual at most: each request compares with them all
 LONGEST: Final = 200  # newest acts of a shopper that are learnt from
@@ -92,11 +90,7 @@ def of_recording(
     times = sorted(entry.ts for entry in source.entries(EVENTS) if entry.ts >= since_ms)
     until_ms = times[int(OLDER * len(times))] if times else 0
     changes = (one for one in told(source, ("items",)) if isinstance(one, ItemChange) and one.ts < until_ms)
-    items: dict[str, Item] = {}
-    for change in changes:
-        item = apply_change(items.get(change.item_id), change)
-        if item is not None:
-            items[change.item_id] = item
+    items = catalogue(changes)
     found = histories((one for one in told(source, EVENTS) if isinstance(one, Event)), until_ms, since_ms)
     rows = {name: row for row, name in enumerate(items)}
     vectors = embedder.vectors(list(items.values()))
@@ -130,18 +124,8 @@ def fit(
     """
     from models.user_training import Plan, learn  # torch takes seconds to import
 
-    times, held = found.times(), settings.tuning.held_out
-    if not times:
-        raise Missing("nothing was recorded that a user vector could be learnt from")
-    stop_ms, last_ms = (times[int(len(times) * (1 - share))] for share in (held, held / 2))
-    learnt = found.before(stop_ms)
-    choose = questions(found.before(last_ms), rows, stop_ms, last_ms)
-    asked = questions(found, rows, last_ms, times[-1] + 1)
-    if min(len(choose), len(asked)) < FEWEST:
-        raise Missing(
-            f"{len(choose)} and {len(asked)} shoppers came back in the newest {held:.0%} of the events, and it takes "
-            f"{FEWEST} each to tell whether a user vector is better"
-        )
+    parts = cut(found, rows, settings.tuning.held_out, "a user vector")
+    learnt, choose, asked = parts.learnt, parts.choose, parts.asked
     known = often(learnt, rows)
     plan = Plan(
         temperature=HEAT,
@@ -158,7 +142,7 @@ def fit(
 
     about = space_id, learnt.newest_ms
     result = learn(sequences(learnt, rows), vectors, known, plan, about, judge, seconds, progress)
-    taken = counts(found.before(last_ms), rows)
+    taken = counts(parts.known, rows)
     figures = compare(result.tower, vectors, names, asked, taken, settings.ranking.user_items)
     asks, better = verdict(figures[0]), verdict(figures[1], groups=False)
     shape = msgspec.structs.replace(result.tower.shape, asks=asks[0])

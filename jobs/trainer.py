@@ -13,7 +13,7 @@ from typing import Final
 from core.errors import Unavailable
 from core.settings import Settings
 from jobs import probation
-from jobs.history import LOCK, figures
+from jobs.history import LOCK, figures, look
 from jobs.lock import held
 from jobs.recordings import EVENTS, recording
 from jobs.schedule import Trainer
@@ -98,7 +98,7 @@ class Service:
     def described(self) -> health.Described:
         """For the health page, from any thread. A training that fails is told, but no reason to start us anew."""
         trainer = self._trainer
-        return not self._failing, figures(self._settings) | {
+        return not self._failing, figures(look(self._settings)) | {
             "events": self._events,
             "training": trainer.running,
             "trainings": trainer.runs,

@@ -9,8 +9,7 @@ from typing import Any, Final
 import msgspec
 from safetensors.torch import save_file
 
-from core.disk import sync
-from core.errors import Corrupt
+from core.disk import read_json, sync
 from models.lora import merge
 from models.tower import Tower
 from models.weights import weights_sha256
@@ -66,10 +65,4 @@ def notes_of(folder: Path) -> Notes | None:
     Raises:
         Corrupt: there are notes that cannot be read.
     """
-    path = folder / NOTES
-    if not path.exists():
-        return None
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Notes)
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"{path} cannot be read: {error}") from None
+    return read_json(folder / NOTES, Notes)

@@ -276,7 +276,7 @@ def app_of(settings: Settings) -> Any:
     """The Faust app: each value that is not a setting of ours is one that was found to matter."""
     worker, kafka = settings.worker, settings.kafka
     app = faust.App(
-        topics.group(settings, worker.group),
+        topics.full(settings, worker.group),
         version=worker.version,
         broker=[f"kafka://{one.strip()}" for one in kafka.bootstrap.split(",")],
         store="memory://",
@@ -296,7 +296,7 @@ def app_of(settings: Settings) -> Any:
         broker_heartbeat_interval=worker.heartbeat_s,
         broker_rebalance_timeout=max(60.0, worker.session_s),
         broker_request_timeout=max(90.0, worker.session_s),  # must not be below the session
-        consumer_group_instance_id=f"{topics.group(settings, worker.group)}-{worker.instance}"
+        consumer_group_instance_id=f"{topics.full(settings, worker.group)}-{worker.instance}"
         if worker.instance
         else None,
         consumer_auto_offset_reset="earliest",

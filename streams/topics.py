@@ -51,7 +51,7 @@ class Topic(msgspec.Struct, frozen=True):
 
 # ---------------------------------------------------------------------- names
 def full(settings: Settings, name: str) -> str:
-    """The topic's name on the cluster.
+    """The name of a topic, of a group or of the workers' app, on the cluster.
 
     >>> full(msgspec.convert({"kafka": {"prefix": "shop-"}}, Settings), "clickstream")
     'shop-clickstream'
@@ -59,15 +59,10 @@ def full(settings: Settings, name: str) -> str:
     return settings.kafka.prefix + name
 
 
-def group(settings: Settings, name: str) -> str:
-    """The name of a consumer group, or of the workers' app, on the cluster."""
-    return settings.kafka.prefix + name
-
-
 def app_id(settings: Settings) -> str:
     """The workers' group as Faust names it, from version 2 on with the version."""
     version = settings.worker.version
-    return group(settings, settings.worker.group) + (f"-v{version}" if version > 1 else "")
+    return full(settings, settings.worker.group) + (f"-v{version}" if version > 1 else "")
 
 
 def changelog(settings: Settings, table: str) -> str:

@@ -8,7 +8,7 @@ import cli
 import core.bundle
 import core.disk
 import jobs.comparison
-import jobs.train_encoder
+import jobs.text_quality
 
 SLOW_S = 0.02  # for each file that goes to the disk
 
@@ -20,6 +20,6 @@ def slowly(path: Path) -> None:
 
 if __name__ == "__main__":
     core.bundle.sync = slowly  # type: ignore[attr-defined]
-    jobs.train_encoder.FEWEST = 10  # type: ignore[misc]
+    jobs.text_quality.FEWEST = 10  # type: ignore[misc]
     jobs.comparison.NEWER = 5  # type: ignore[misc]
     sys.exit(cli.main(sys.argv[1:]))

@@ -12,7 +12,7 @@ from core.decision import Request
 from gateway.shadow import Differences, Shadow
 from ranker.recommend import recommend
 from tests.gateway.words import COLOURS, THINGS, encoders
-from tests.gateway.world import GOODS, World
+from tests.gateway.world import World, open_world
 from tests.ranker.tiny import NOW, shown
 
 ASKED = 30
@@ -20,15 +20,8 @@ ASKED = 30
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    with encoders():
-        found = World(tmp_path, probation_s=0, shadow_share=1.0)
-        try:
-            found.open(*GOODS)
-            found.view("v", "red tea")
-            found.settled()
-            yield found
-        finally:
-            found.close()
+    with encoders(), open_world(tmp_path, shadow_share=1.0) as found:
+        yield found
 
 
 def answered(world: World) -> Shadow:

@@ -14,7 +14,7 @@ import pytest
 from core.decision import Decision, Filters, Request
 from ranker import recommend
 from tests.gateway.words import COLOURS, THINGS, Encoders, Words, encoders
-from tests.gateway.world import GOODS, World
+from tests.gateway.world import GOODS, World, open_world
 from tests.ranker.tiny import NOW
 
 DAY_MS = 86_400_000
@@ -28,14 +28,8 @@ def opened() -> Iterator[Encoders]:
 
 @pytest.fixture
 def world(tmp_path: Path, opened: Encoders) -> Iterator[World]:
-    found = World(tmp_path, probation_s=0)
-    try:
-        found.open(*GOODS)
-        found.view("v", "red tea")
-        found.settled()
+    with open_world(tmp_path) as found:
         yield found
-    finally:
-        found.close()
 
 
 def like(decision: Decision) -> set[str]:

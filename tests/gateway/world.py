@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,16 @@ class World(TinyShop):
             limit.wait(0.01)
         self.engine.refresh()
         assert not self.engine.filler.waiting
+
+
+@contextmanager
+def open_world(folder: Path, **bundles: Any) -> Iterator[World]:
+    """A world with some goods, of which somebody has looked at red tea."""
+    found = World(folder, probation_s=0, **bundles)
+    try:
+        found.open(*GOODS)
+        found.view("v", "red tea")
+        found.settled()
+        yield found
+    finally:
+        found.close()

@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import Missing
 from core.settings import Settings
-from jobs.history import HISTORY, PROGRESS, described, figures, note, noted, running, runs
+from jobs.history import HISTORY, PROGRESS, described, figures, look, note, noted, running, runs
 from jobs.trainer import alone
 from tests.factories import small_settings
 
@@ -32,14 +32,14 @@ def test_a_run_is_seen_while_it_goes_on_and_written_down_when_it_ended(settings:
         now = running(settings)
         assert now is not None
         assert (now.what, now.work, now.done, now.total) == ("ranker", "rehearsing the log", 30, 60)
-        assert figures(settings)["job_running"]
-        assert figures(settings)["job_progress"] == 0.5
+        assert figures(look(settings))["job_running"]
+        assert figures(look(settings))["job_progress"] == 0.5
         run.end("promoted", "better", "b1")
     assert running(settings) is None
     (ended,) = runs(settings)
     assert (ended.what, ended.result, ended.why, ended.bundle) == ("ranker", "promoted", "better", "b1")
-    assert described(settings)["results"] == {"promoted": 1}
-    assert figures(settings)["job_results"]["promoted"] == 1
+    assert described(look(settings))["results"] == {"promoted": 1}
+    assert figures(look(settings))["job_results"]["promoted"] == 1
 
 
 def test_a_run_that_fails_says_why(settings: Settings) -> None:
@@ -104,4 +104,4 @@ def test_progress_is_told_now_and_then_and_at_each_new_piece_of_work(
 
 def test_without_a_history_there_is_none(settings: Settings) -> None:
     assert (runs(settings), running(settings)) == ([], None)
-    assert described(settings) == {"running": None, "runs": [], "results": {}}
+    assert described(look(settings)) == {"running": None, "runs": [], "results": {}}

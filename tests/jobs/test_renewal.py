@@ -22,7 +22,7 @@ from tests.models.tiny import tiny_encoder
 
 @pytest.fixture(autouse=True)
 def few_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.train_encoder.FEWEST", 10)
+    monkeypatch.setattr("jobs.text_quality.FEWEST", 10)
     monkeypatch.setattr("jobs.comparison.NEWER", 5)
 
 
@@ -63,7 +63,7 @@ def base_of(settings: Settings) -> str:
 def renewed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, str, Renewed]:
     """A shop that had a bundle, after the whole job; with that bundle's id."""
     patch = pytest.MonkeyPatch()
-    patch.setattr("jobs.train_encoder.FEWEST", 10)
+    patch.setattr("jobs.text_quality.FEWEST", 10)
     patch.setattr("jobs.comparison.NEWER", 5)
     settings = shop(tiny, tmp_path_factory.mktemp("renewed"))
     fill(settings, in_groups(90))

@@ -49,7 +49,7 @@ def test_a_search_ends_in_time(settings: Settings) -> None:
 
 
 def test_the_encoder_has_a_search_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.train_encoder.FEWEST", 10)
+    monkeypatch.setattr("jobs.text_quality.FEWEST", 10)
     settings = shop(tiny_encoder(tmp_path / "tiny"), tmp_path, rounds=1)
     fill(settings, in_groups())
     found = run(settings, "encoder", NOW, quiet, limit_s=60.0, most=2)

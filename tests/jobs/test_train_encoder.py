@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def few_questions_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.train_encoder.FEWEST", 10)
+    monkeypatch.setattr("jobs.text_quality.FEWEST", 10)
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +145,9 @@ def test_after_a_sigkill_there_is_nothing_half_and_the_next_run_ends_well(tiny: 
     settings = shop(tiny, tmp_path, save_s=0.05, rounds=400)
     stream = recorded(tmp_path, in_groups())
     code = (
-        "import sys, msgspec, jobs.train_encoder as job\nfrom pathlib import Path\nfrom core.settings import Settings\n"
-        "job.FEWEST = 10\nhook = lambda kind, value: Path(value)\n"
+        "import sys, msgspec, jobs.text_quality, jobs.train_encoder as job\nfrom pathlib import Path\n"
+        "from core.settings import Settings\n"
+        "jobs.text_quality.FEWEST = 10\nhook = lambda kind, value: Path(value)\n"
         "settings = msgspec.json.decode(sys.argv[1], type=Settings, dec_hook=hook)\n"
         f"job.run(settings, {NOW}, lambda *told: None, stream=Path(sys.argv[2]))"
     )
