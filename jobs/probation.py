@@ -2,13 +2,16 @@
 
 While it is on probation a share of the shoppers keeps the bundle before it, so that both are seen on the same
 days. The two are compared by their rates per list; the lists of one shopper are not independent of each other,
-so errors are those of ratios over shoppers. Much worse means that it is rolled back.
+so errors are those of ratios over shoppers. Surely worse means that it is rolled back, where "surely" holds however
+often one looks: a sequential test by a mixture of likelihoods (Robbins 1970; Johari, Pekelis and Walsh, "Always
+Valid Inference: Bringing Sequential Analysis to A/B Testing", 2015).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,7 +30,8 @@ from streams.log import Entry
 log = logging.getLogger("headwater")
 
 LOOK_S: Final = 300.0  # between two looks
-SIGMAS: Final = 3.0  # standard errors below the one before: by chance once in 740 comparisons
+CHANCE: Final = 0.01  # that one which is as good is rolled back, by all rates and looks of its probation together
+LOSS: Final = 0.1  # of the rate before: a loss of this size is what the test is most sensitive to
 SHOPPERS: Final = 30  # of each, below which nothing is concluded
 RATES: Final = {"click": ("click", "view"), "cart": ("cart", "buy")}
 
@@ -78,12 +82,25 @@ class Compared:
             before = self.before[name]
             seen = min(now.lists, before.lists) >= fewest and min(now.shoppers, before.shoppers) >= SHOPPERS
             error = float(np.hypot(now.error, before.error))
-            if seen and error > 0 and now.rate < before.rate - SIGMAS * error:
+            if seen and error > 0 and before.rate - now.rate > doubt(error, LOSS * before.rate):
                 return (
                     f"{name} rate {now.rate:.4f} of {now.lists:,} lists, {before.rate:.4f} of {before.lists:,} "
                     f"with the bundle before: {(before.rate - now.rate) / error:.1f} standard errors"
                 )
         return ""
+
+
+def doubt(error: float, scale: float) -> float:
+    """How far a difference may lie below 0, at any of any number of looks, before it is held for real.
+
+    Args:
+        error: standard error of the difference as of now, above 0.
+        scale: typical size of the differences that are looked for, of the same unit.
+    """
+    variance, mixing = error**2, max(scale, 1e-12) ** 2
+    chance = CHANCE / len(RATES)
+    logs = math.log((variance + mixing) / variance) / 2 - math.log(chance)
+    return math.sqrt(2 * variance * (variance + mixing) / mixing * logs)
 
 
 def compare(entries: Iterable[Entry], bundle: str, before: str, since_ms: int) -> Compared:

@@ -11,7 +11,7 @@ from core.bundle import Bundles
 from core.decision import Decision, Label
 from core.settings import Settings
 from jobs.history import runs
-from jobs.probation import compare, look
+from jobs.probation import CHANCE, compare, doubt, look
 from jobs.recent import recent
 from streams.log import EmbeddedLog, Entry, New
 from streams.messages import of_decision, of_output
@@ -64,6 +64,19 @@ def test_one_that_is_as_good_or_nearly_so_stays(now: float, before: float) -> No
 
 def test_by_chance_alone_it_is_seldom_rolled_back() -> None:
     assert sum(bool(worse(0.4, 0.4, seed=1_000 + seed)) for seed in range(60)) <= 1
+
+
+def alarms(loss: float, *, days: int = 1_000, looks: int = 300) -> float:
+    """How often one of many looks at growing samples holds a difference for real; its true size is `loss`."""
+    errors = 1 / np.sqrt(np.arange(1, looks + 1))  # of the mean of so many observations of variance 1
+    drawn = np.random.default_rng(5).normal(-loss, 1.0, (days, looks)).cumsum(1) * errors**2
+    limits = np.array([doubt(error, 0.3) for error in errors.tolist()])
+    return float((drawn < -limits).any(1).mean())
+
+
+def test_looking_again_and_again_does_not_make_chance_look_like_a_loss() -> None:
+    assert alarms(0.0) <= CHANCE
+    assert alarms(0.5) > 0.95
 
 
 @pytest.mark.parametrize(("fewest", "shoppers"), [(10_000, SHOPPERS), (10, 20)])
