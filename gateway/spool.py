@@ -8,7 +8,6 @@ next process begins a segment of its own.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import struct
@@ -19,6 +18,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from core.claim import Claim
 from core.disk import sync
 from core.errors import Unavailable
 
@@ -77,12 +77,7 @@ class Spool:
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._folder, self._most = folder, most_bytes
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._claim = (folder / "lock").open("a")
-            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._claim.close()
-            raise Unavailable(f"{folder} is in use: each gateway needs a kafka.spool of its own") from None
+            self._claim = Claim(folder / "lock", f"{folder} is in use: each gateway needs a kafka.spool of its own")
         except OSError as error:
             raise Unavailable(f"the spool {folder} cannot be used: {error}") from None
         self._segments = [_found(one) for one in sorted(folder.glob(f"*{SUFFIX}"))]
@@ -153,7 +148,7 @@ class Spool:
         """Let another process have the folder."""
         if self._open is not None:
             self._seal()
-        self._claim.close()
+        self._claim.release()
 
     def _parts(self) -> list[_Segment | _Open]:
         now = self._open  # may be sealed by the other thread meanwhile

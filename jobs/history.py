@@ -19,9 +19,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from core.claim import Claim
 from core.errors import HeadwaterError, Unavailable
 from core.settings import Settings
-from jobs.lock import held
 
 HISTORY, PROGRESS, LOCK = "history.jsonl", ".progress.json", ".training"
 TOLD_S: Final = 1.0  # between two writes of how far a run is
@@ -145,7 +145,7 @@ def running(settings: Settings) -> Running | None:
     if now is None:
         return None
     try:
-        with held(root / LOCK, "it lives", tries=1):
+        with Claim(root / LOCK, "it lives"):
             return None
     except Unavailable:
         return now

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from core.claim import MOMENTS, Claim
 from core.disk import sync
 from core.errors import BadSettings, Unavailable
-from jobs.lock import held
 
 _LOCK: Final = ".lock"
 _WRITING: Final = ".writing-"
@@ -97,7 +97,7 @@ class Folder:
         """
         with self._reported("locked"):
             self._make(self._root)
-        with held(self._root / _LOCK, f"another process archives into {self._root}: one at a time"):
+        with Claim(self._root / _LOCK, f"another process archives into {self._root}: one at a time", MOMENTS):
             for path in self._root.rglob(_WRITING + "*"):
                 path.unlink(missing_ok=True)
             yield

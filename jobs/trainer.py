@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from core.claim import MOMENTS, Claim
 from core.errors import Unavailable
 from core.settings import Settings
 from jobs import probation
 from jobs.history import LOCK, figures, look
-from jobs.lock import held
 from jobs.recordings import EVENTS, recording
 from jobs.schedule import Trainer
 from streams import health
@@ -33,7 +33,7 @@ def alone(settings: Settings) -> Iterator[None]:
         Unavailable: another process is training.
     """
     folder = settings.bundles.path
-    with held(folder / LOCK, f"another training writes to {folder}: one at a time"):
+    with Claim(folder / LOCK, f"another training writes to {folder}: one at a time", MOMENTS):
         yield
 
 
@@ -61,7 +61,7 @@ def run(
         Unavailable: another trainer runs for these bundles, or the port is in use.
     """
     folder = settings.bundles.path
-    with held(folder / ".trainer", f"another trainer runs for {folder}: one at a time"):
+    with Claim(folder / ".trainer", f"another trainer runs for {folder}: one at a time", MOMENTS):
         service = Service(settings, command, now_ms)
         host = settings.training.host if host is None else host
         port = settings.training.port if port is None else port

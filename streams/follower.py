@@ -6,15 +6,13 @@ goes on where the last commit was.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
+from core.claim import Claim
 from core.errors import BadInput, Unavailable
 from core.settings import Settings
 from streams.log import EmbeddedLog, Entry, New
@@ -41,7 +39,10 @@ class Follower:
         Raises:
             Unavailable: another process follows the log.
         """
-        self._claim = _Claim(settings.log.path)
+        path = settings.log.path
+        self._claim = Claim(
+            path.with_name(f"{path.name}-lock"), f"{path} is in use: one process at a time serves from a log"
+        )
         self._log, self._commit_every = opened, settings.log.commit_every
         self.runner = Runner(build(settings), publish, self._emit, opened.get)
         self._positions = opened.positions(GROUP)
@@ -111,23 +112,3 @@ class Follower:
         self._since, self._committed = 0, time.monotonic()
         for table in self.runner.tables.values():
             table.shrink(TABLES_KEPT)
-
-
-class _Claim:
-    """A lock beside the log's file, which the kernel gives back when its process ends in whatever way."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.with_name(f"{path.name}-lock").open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.seek(0)
-            owner = self._file.read().strip() or "another process"
-            self._file.close()
-            raise Unavailable(f"{path} is in use by {owner}: one process at a time serves from a log") from None
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()}")
-        self._file.flush()
-
-    def release(self) -> None:
-        self._file.close()

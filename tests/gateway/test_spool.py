@@ -53,7 +53,7 @@ def left_by_a_killed_process(folder: Path, batches: Sequence[Sequence[Unsent]]) 
     spool = Spool(folder, MOST)
     for batch in batches:
         spool.append(batch)
-    spool._claim.close()  # as the kernel does
+    spool._claim.release()  # as the kernel does
     return max(folder.glob("*.spool"))
 
 
