@@ -4,10 +4,10 @@
 
 A gateway of its own process serves a made-up shop on the embedded log, with the real encoder. A second one, with a
 layer of random weights on top, makes another space; its bundles carry it, and lack every fiftieth item. Requests come
-at fixed moments and are timed from these; beside them come events and new items. Of five turns four are promotions,
-of which two load an encoder and an index, and two rollbacks among them change roles alone. A swap lasts from the call
-of promote or rollback until a second after the first list of the bundle that was wanted. The load comes from this
-machine too.
+at fixed moments and are timed from these; beside them come events and new items. Of five turns three are promotions and
+two are rollbacks, which change roles alone. A promotion whose space is not warm opens an encoder and an index: the 1st,
+4th and 9th of ten turns. A swap lasts from the call of promote or rollback until a second after the first list of the
+bundle that was wanted. All bundles are written before the load begins. The load comes from this machine too.
 """
 
 from __future__ import annotations

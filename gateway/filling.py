@@ -216,7 +216,8 @@ class Filler:
             return False
         started = time.perf_counter()
         try:
-            vectors = filling.embedder.vectors(items)
+            encode = filling.embedder.vectors if self._calm else filling.embedder.aside
+            vectors = encode(items)
         except Exception as error:
             if filling.ready and not isinstance(error, HeadwaterError):
                 raise
@@ -233,12 +234,17 @@ class Filler:
             time.sleep(time.perf_counter() - started)
         return True
 
+    @property
+    def _calm(self) -> bool:
+        """Whether no space is being made ready beside those that answer."""
+        return all(one.ready for one in self._fillings)
+
     def _ripe(self, filling: Filling) -> list[Item]:
         if not (filling.begun and filling.waiting) or filling.failure is not None:
             return []
         now = self._clock()
         patience_s = self._patience_s if filling.ready else 0.0
-        most = AT_ONCE if all(one.ready for one in self._fillings) else FEW
+        most = AT_ONCE if self._calm else FEW
         if now - filling.heard < patience_s:
             return []
         with self._lock:

@@ -124,6 +124,16 @@ class Embedder:
         texts = [item_text(item, self._settings.text) or item.item_id for item in items]
         return encode_cached(self._encoder, self._cache, texts, progress)
 
+    def aside(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        """As `vectors`, on one core: for what nobody waits for, in a process that answers requests.
+
+        Several threads wait for each other at every layer, and where the cores are busy they take many times as long.
+        """
+        from models.encoder import one_thread
+
+        with one_thread():
+            return self.vectors(items)
+
     def query(self, text: str) -> NDArray[np.float32]:
         """The unit vector of a shopper's words, `(dim,)`; not cached."""
         vector: NDArray[np.float32] = self._encoder.encode([text])[0]

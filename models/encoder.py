@@ -7,7 +7,7 @@ stays outside.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -23,10 +24,12 @@ from core.errors import Broken, Corrupt, Missing
 from core.ids import digest
 from core.settings import EncoderSettings, TextSettings
 from models.head import Head
+from models.kinds import Key, Kind
 from models.text import template_hash
 from models.vectors import Progress, Vectors
 from models.weights import Pooling, locate, pooling, reading_digest, weights_sha256
 
+WEIGHTS: Final = "model.safetensors"
 _FEW_TOKENS: Final = 256
 _SORTED_BATCHES: Final = 64  # batches tokenised and sorted by length at a time: bounds memory, costs no padding
 
@@ -47,7 +50,7 @@ class Encoder:
     device: str
     dtype: str
     _model: Any
-    _tokenizer: Any
+    _kind: Kind
     _head: Head | None
     _batch: int
     _max_tokens: int
@@ -64,11 +67,12 @@ class Encoder:
         folder = locate(settings.model)
         device = device_of(settings.device)
         dtype = dtype_of(settings.dtype, device)
-        tokenizer, model = load(folder, device, dtype)
+        reading = reading_digest(folder)
+        kind, model = _opened(folder, (reading, device, str(dtype), str(settings.max_tokens)), device, dtype)
         head = Head.beside(folder, int(model.config.hidden_size))
         weights, rule = weights_sha256(folder), pooling(folder)
-        max_tokens = min(settings.max_tokens, int(tokenizer.model_max_length))
-        space = ("encoder 1", weights, reading_digest(folder), template_hash(text), rule, str(max_tokens))
+        max_tokens = min(settings.max_tokens, int(kind.tokenizer.model_max_length))
+        space = ("encoder 1", weights, reading, template_hash(text), rule, str(max_tokens))
         return cls(
             name=settings.model,
             dim=int(model.config.hidden_size),
@@ -78,7 +82,7 @@ class Encoder:
             device=device,
             dtype=str(dtype).removeprefix("torch."),
             _model=model,
-            _tokenizer=tokenizer,
+            _kind=kind,
             _head=head.to(device) if head is not None else None,
             _batch=settings.batch,
             _max_tokens=max_tokens,
@@ -106,7 +110,7 @@ class Encoder:
         return vectors
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self._tokenizer(
+        encoded = self._kind.tokenizer(
             list(texts), truncation=True, max_length=self._max_tokens,
             return_attention_mask=False, return_token_type_ids=False,
         )  # fmt: skip
@@ -115,7 +119,7 @@ class Encoder:
     @torch.inference_mode()
     def _forward(self, tokens: list[list[int]]) -> Vectors:
         shape = (len(tokens), max(map(len, tokens)))
-        ids = np.full(shape, self._tokenizer.pad_token_id or 0, np.int64)
+        ids = np.full(shape, self._kind.tokenizer.pad_token_id or 0, np.int64)
         mask = np.zeros(shape, np.int64)
         for row, one in enumerate(tokens):
             ids[row, : len(one)] = one
@@ -137,11 +141,16 @@ def pool(hidden: torch.Tensor, attention: torch.Tensor, rule: Pooling) -> torch.
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
-@contextmanager
-def _threads_for(tokens: int) -> Iterator[None]:
+def _threads_for(tokens: int) -> AbstractContextManager[None]:
     """One thread for a query: several wait for each other, up to half a second on a busy machine."""
+    return one_thread() if tokens <= _FEW_TOKENS else nullcontext()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """What is encoded meanwhile takes one core, in the thread that asks for it."""
     before = torch.get_num_threads()
-    if tokens > _FEW_TOKENS or before == 1:
+    if before == 1:
         yield
         return
     torch.set_num_threads(1)
@@ -149,6 +158,21 @@ def _threads_for(tokens: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _opened(folder: Path, key: Key, device: str, dtype: torch.dtype) -> tuple[Kind, Any]:
+    """The kind and the model of a folder; raises as `load` does.
+
+    A kind has one token limit: a tokeniser that serves several threads must not change its own.
+    """
+    kind = Kind.remembered(key)
+    if kind is not None and (folder / WEIGHTS).exists():
+        with _reading(folder):
+            model = kind.model(load_file(folder / WEIGHTS), device, dtype)
+        if model is not None:
+            return kind, model
+    tokenizer, model = load(folder, device, dtype)
+    return kind or Kind.of(key, tokenizer, model), model
 
 
 def load(folder: Path, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -161,14 +185,20 @@ def load(folder: Path, device: str, dtype: torch.dtype) -> tuple[Any, Any]:
     quiet: Any = transformers_logging
     quiet.set_verbosity_error()
     quiet.disable_progress_bar()
-    try:
+    with _reading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModel.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+    return tokenizer, model.eval().to(device)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except SafetensorError as error:
         raise Corrupt(f"the weights in {folder} cannot be read: {error}") from None
     except (OSError, ValueError) as error:
         raise Missing(f"encoder.model: {folder} cannot be opened as an encoder: {error}") from None
-    return tokenizer, model.eval().to(device)
 
 
 def device_of(wanted: str) -> str:

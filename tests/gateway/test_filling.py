@@ -94,6 +94,19 @@ def test_a_new_item_gets_a_vector_in_every_space_that_is_warm(shop: Shop) -> Non
     assert colours.words.encoded == things.words.encoded == ["red tea", "old bike"]
 
 
+def test_while_a_space_is_made_ready_all_spaces_leave_the_cores_to_the_requests(shop: Shop) -> None:
+    colours, things = shop.space(COLOURS), shop.space(THINGS, ready=False)
+    shop.start()
+    shop.sold("red tea")
+    eventually(lambda: not shop.filler.waiting)
+    assert colours.words.aside_too == things.words.aside_too == ["red tea"]
+    shop.filler.end(things.filling)
+    shop.sold("old bike")
+    eventually(lambda: not shop.filler.waiting)
+    assert colours.words.encoded == things.words.encoded == ["red tea", "old bike"]
+    assert colours.words.aside_too == things.words.aside_too == ["red tea"]
+
+
 def test_a_space_that_was_let_go_gets_nothing_more(shop: Shop) -> None:
     colours, things = shop.space(COLOURS), shop.space(THINGS)
     shop.filler.keep([things.filling])

@@ -37,6 +37,7 @@ class Words:
     def __init__(self, space_id: str, folder: Path | None = None) -> None:
         self.space_id, self.name, self.folder = space_id, space_id, folder
         self.encoded: list[str] = []
+        self.aside_too: list[str] = []  # of the encoded ones
         self.asked: list[str] = []
         self.broken = False
         self.may = threading.Event()  # holds up the encoding of items
@@ -48,6 +49,10 @@ class Words:
             raise Broken("an encoder gave vectors with NaN")
         self.encoded += [item.item_id for item in items]
         return np.stack([self._vector(item.title) for item in items])
+
+    def aside(self, items: Sequence[Item]) -> NDArray[np.float32]:
+        self.aside_too += [item.item_id for item in items]
+        return self.vectors(items)
 
     def query(self, text: str) -> NDArray[np.float32]:
         self.asked.append(text)

@@ -8,11 +8,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from core.bundle import Bundles
 from core.errors import Missing
 from core.settings import BundleSettings, EncoderSettings, Settings, TextSettings
 from jobs.embedding import Embedder, Newer
+from models.encoder import Encoder
 from ranker import bundle
 from tests.jobs.carried import turned, written
 from tests.models.tiny import tiny_encoder
@@ -103,6 +106,45 @@ def test_other_settings_than_the_bundles_are_an_error_that_names_them(
         assert base is not None
         assert (found.space_id, found.folder) == (base.space_id, None)
         assert made in caplog.text
+
+
+def test_what_is_encoded_aside_takes_one_thread_whatever_its_length(
+    shop: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder, used = Embedder.open(shop), list[int]()
+    assert embedder is not None
+    encode, before = Encoder._forward, torch.get_num_threads()
+
+    def watched(encoder: Encoder, tokens: list[list[int]]) -> NDArray[np.float32]:
+        used.append(torch.get_num_threads())
+        return encode(encoder, tokens)
+
+    monkeypatch.setattr(Encoder, "_forward", watched)
+    torch.set_num_threads(3)
+    try:
+        many = [item(f"pot{n}", title=f"red pot with a lid and a spout {n}") for n in range(40)]
+        aside = embedder.aside(many[:20])
+        embedder.vectors(many[20:])
+        assert used == [1, 3]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(aside, embedder.vectors(many[:20]))
+
+
+def test_a_trained_encoder_is_opened_without_what_it_has_in_common_with_its_base(
+    shop: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Embedder.trained(shop, turned(shop))
+    made, store = written(shop, trained, 1), Bundles(shop.bundles.path, 5)
+    wanted = trained.query("red pot")
+    del trained
+    base = Embedder.open(shop)
+    assert base is not None
+    monkeypatch.setattr("models.encoder.load", None)  # reads the vocabulary: other threads stand still
+    found = Embedder.of_bundle(shop, store.folder(made), store.load(made))
+    assert found is not None
+    np.testing.assert_array_equal(found.query("red pot"), wanted)
 
 
 def test_without_text_no_encoder_is_opened(shop: Settings) -> None:
