@@ -25,6 +25,7 @@ from ranker.arrays import Floats, Rows, best, grown, sum_by_key
 from ranker.ease import Ease, Ties
 from ranker.sessions import SessionIndex
 from ranker.traits import Traits
+from ranker.words import Words
 
 SIGNAL: Final = {name: column for column, name in enumerate(SIGNALS)}
 TREND_WEIGHTS: Final = {"view": 1.0, "click": 1.0, "cart": 3.0, "buy": 6.0}
@@ -150,6 +151,7 @@ class Live:
         self.trend = np.zeros(0, np.float64)  # log2 of the weighted counters plus time in half-lives
         self.place = np.zeros(0, np.int64)  # scratch of `sum_by_row`
         self.traits = Traits()
+        self.words = Words()
         self.category_rows: dict[str, int] = {}
         self.categories = Counters(half_lives_ms)
         self.members: list[list[int]] = []  # item rows by category row
@@ -248,6 +250,7 @@ class Live:
             circles.grow(capacity)
         self.sessions.grow(capacity)
         self.traits.grow(capacity)
+        self.words.grow(capacity)
 
     def _put_item(self, key: str, item: Item | None) -> None:
         row, self.has_catalogue = self.row(key), True
@@ -266,6 +269,7 @@ class Live:
             self.since[row] = item.since
             insort(self._arrivals, row, key=self._arrival)
         self.traits.put(row, item)
+        self.words.put(row, item)
         if item.price is not None:
             self.price[row] = item.price
         elif before is not None and before.price is not None:
@@ -305,6 +309,7 @@ class Live:
         for name, counter in stats.counters.items():
             self.shop_totals[name] += counter.total - float(self.counters.total[row, SIGNAL[name]])
         self.counters.put(row, stats)
+        self.words.count(row, stats)
         self.first_buy[row], self.last_buy[row], self.last_use[row] = stats.first_buy, stats.last_buy, stats.last
         item = self.items[row]
         if item is None:
