@@ -134,7 +134,7 @@ class Worker:
         return self._last
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 60.0, what: str = "it") -> None:
+def eventually(condition: Callable[[], bool], within_s: float = 180.0, what: str = "it") -> None:
     """Wait until it is so."""
     ends = time.monotonic() + within_s
     while not condition():
