@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from core.ids import digest
 from core.settings import Settings
 from core.stats import SIGNALS
-from ranker import affinity, demand, habits, sequence, traits, wording
+from ranker import affinity, demand, habits, sequence, traits, usage, wording
 from ranker.arrays import Floats, Rows, Spots, Vectored
 from ranker.channels import CHANNELS, Found
 from ranker.context import Context
@@ -50,7 +50,8 @@ def _names(half_lives_s: tuple[float, ...]) -> tuple[str, ...]:
         "baskets", "basket_size", "basket_gap", "since_basket", "basket_due", "own_items", "tenure", "since_seen",
         "category_share", "root_share", "category_buys", "category_views", "category_rate",
         "text_taste", "text_max", "text_last", "text_margin", *habits.NAMES, *demand.NAMES,
-        *affinity.NAMES, *sequence.NAMES, *wording.NAMES, *[f"number_{place}" for place in range(traits.NUMBERS)],
+        *affinity.NAMES, *sequence.NAMES, *wording.NAMES, *usage.NAMES,
+        *[f"number_{place}" for place in range(traits.NUMBERS)],
     )  # fmt: skip
 
 
@@ -84,6 +85,7 @@ def compute(
     columns += affinity.columns(ctx, rows, live, space, texts)
     columns += sequence.columns(ctx, spot, live, space, texts)
     columns += wording.columns(ctx, rows, live)
+    columns += usage.columns(ctx, spot, live)
     columns += list(live.traits.numbers[rows].T)
     matrix = np.empty((len(rows), len(columns)), np.float32)
     for place, column in enumerate(columns):

@@ -30,6 +30,7 @@ class SessionIndex:
         self.items = np.full((slots, width), -1, np.int32)
         self.acts = np.zeros((slots, width), np.int8)
         self.size = np.zeros(slots, np.int32)
+        self._log_size = np.zeros(slots, np.float32)
         self.ts = np.zeros(slots, np.int64)
         self.shopper = np.zeros(slots, np.int64)
         self.recent = np.full((0, settings.per_item), -1, np.int32)  # slots by item row, a ring each
@@ -66,7 +67,7 @@ class SessionIndex:
         self._unlink(slot, np.setdiff1d(before, rows))
         self.items[slot, :count], self.items[slot, count:] = rows, -1
         self.acts[slot, :count] = [act for _, act in pairs]
-        self.size[slot], self.ts[slot] = count, ts
+        self.size[slot], self.ts[slot], self._log_size[slot] = count, ts, np.log1p(count)
         self.recent[fresh, self._next[fresh] % self.settings.per_item] = slot
         self._next[fresh] += 1
 
@@ -74,6 +75,13 @@ class SessionIndex:
         """Drop the sessions of a shopper who has none any more."""
         for slot in np.flatnonzero(self.shopper == signed64(shopper)).tolist():
             self._clear(slot)
+
+    def sizes(self, rows: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        """Mean log1p of how many items the newest sessions with each item have; NaN where there are none."""
+        slots = self.recent[rows]
+        held = slots >= 0
+        sums, count = (self._log_size[slots] * held).sum(1), held.sum(1)
+        return np.where(count > 0, sums / np.maximum(count, 1), np.nan)
 
     def _take_slot(self, shopper: str, session: str) -> int:
         slot, self._head = self._head, (self._head + 1) % self.settings.kept

@@ -6,6 +6,7 @@ record when a visitor turns out to be a user.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -161,9 +162,16 @@ def _recall(before: dict[str, Memory], event: Event, lines: Sequence[Line], most
 
 
 def _repeats(event: Event, lines: Sequence[Line], memory: dict[str, Memory]) -> list[Output]:
-    """A signal for each item that was bought before."""
+    """Signals for each item that was bought before: that it is bought again, and how long that took."""
     known = [line.item_id for line in lines if line.item_id in memory and memory[line.item_id].buys]
-    return [_tell(Signal(1, item, "again", event.ts)) for item in known]
+    waits = [(item, waited(event.ts - memory[item].last_buy)) for item in known]
+    again = [_tell(Signal(1, item, "again", event.ts)) for item in known]
+    return [*again, *[_tell(Signal(1, item, "wait", event.ts, wait)) for item, wait in waits if wait]]
+
+
+def waited(ms: int) -> float:
+    """Log of the seconds, in eighths: sums of these are the same in whatever order they are added."""
+    return round(8.0 * math.log1p(max(0, ms) / 1000.0)) / 8.0
 
 
 def _distinct(lines: Sequence[Line]) -> Sequence[Line]:

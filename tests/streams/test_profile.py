@@ -1,4 +1,5 @@
 import copy
+import math
 from collections import Counter
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from core.profile import NOBODY, Act, Memory, Profile
 from core.settings import NeighbourSettings, ProfileSettings
 from core.stats import Signal
 from streams.attribution import Served
-from streams.profile import Absorb, Limits, Link, Output, begins_session, merge, observe
+from streams.profile import Absorb, Limits, Link, Output, begins_session, merge, observe, waited
 from tests.factories import DAY, HOUR, LIMITS, MINUTE, T, World, after, event, messages
 
 IDLE_S = LIMITS.profile.idle_s
@@ -277,7 +278,15 @@ def test_pairs_are_mutual_and_bounded_however_a_basket_comes(parts: list[list[st
 def test_what_is_bought_again_is_said() -> None:
     profile, _ = after(event("purchase", "a"))
     _, said = after(event("purchase", "a", "b", ts=T + DAY), profile=profile)
-    assert [(one.item, one.signal) for one in signals(said)] == [("a", "buy"), ("b", "buy"), ("a", "again")]
+    told = [(one.item, one.signal) for one in signals(said)]
+    assert told == [("a", "buy"), ("b", "buy"), ("a", "again"), ("a", "wait")]
+    assert signals(said)[-1].weight == pytest.approx(math.log1p(86_400), abs=1 / 16)
+
+
+def test_of_waits_that_come_in_any_order_the_sum_is_the_same() -> None:
+    waits = [waited(ms) for ms in (1_000, 86_400_000, 7, 5 * 86_400_000)]
+    assert sum(waits) == sum(waits[::-1]) == sum(sorted(waits))
+    assert (waited(0), waited(-5)) == (0.0, 0.0)
 
 
 # ---------------------------------------------------------------------- who is who
