@@ -198,6 +198,7 @@ class ChannelSettings(Section, frozen=True):
     ease: int = 80  # that follow from the whole history
     after: int = 80  # that others took in the visits after
     text: int = 60  # whose text is near that of recent items
+    words: int = 60  # popular ones whose title's words the shopper often takes
     next: int = 80  # that a transformer over the recent items foresees, where the bundle has one
     trending: int = 80  # popular now
     new: int = 20  # new in the catalogue
@@ -238,6 +239,8 @@ class TuningSettings(Section, frozen=True):
 
     path: Path = Path("data/encoders")  # the folder of trained encoders, and of a run that is under way
     user: str = "mean"  # transformer: a user vector is learnt with each ranker, and kept where clearly better
+    tower_every_s: float = 28 * DAY_S  # of event time in a replay between two user vectors
+    tower_growth: float = 0.5  # in a replay another is learnt when there are so many events more, also before that
     rung: str = "top"  # what learns: full, top (upper layers), lora (adapters), head (one layer on frozen vectors)
     layers: int = 2  # upper layers that learn in rung top; what those below give is computed once
     rank: int = 8  # of the adapters of rung lora

@@ -14,6 +14,8 @@ from ranker.arrays import Floats, Rows
 from ranker.live import Live
 from ranker.space import Space
 from ranker.user_vector import WEIGHTED_MEAN, UserVector, Wish
+from ranker.wording import Taste, taste
+from ranker.words import STRENGTH
 
 RECENCY_MS = 30 * DAY_MS  # half-life of an item's weight in a shopper's history
 SOURCES = 80  # items of the history that neighbours are looked up for
@@ -40,6 +42,7 @@ class Context:
     distaste: Floats | None  # mean vector of items shown and not clicked, disliked or hidden
     recent: Floats  # vectors of the newest items of the history, (up to 10, dim)
     wish: Wish  # what the bundle's rule makes of the history
+    words: Taste  # what the words of the items say
 
     @property
     def taste(self) -> Floats | None:
@@ -78,7 +81,20 @@ def understand(
         history = np.concatenate([page, history[keep]])
         weights = np.concatenate([np.full(len(page), 3.0 * top, np.float32), weights[keep]])
     wish, distaste, recent = _tastes(own, table, (history, weights), live, space, user)
-    return Context(request, profile, own, table, history[:SOURCES], weights[:SOURCES], distaste, recent, wish)
+    visit = live.known_rows(profile.sessions[-1].items) if profile.sessions else own[:0]
+    words = taste(*_acts(own, table, page, request.ts), np.concatenate([page, visit]), request.ts, live.words)
+    return Context(request, profile, own, table, history[:SOURCES], weights[:SOURCES], distaste, recent, wish, words)
+
+
+def _acts(
+    own: Rows, table: NDArray[np.float64], page: Rows, now: int
+) -> tuple[Rows, NDArray[np.float64], NDArray[np.float64]]:
+    """Items not disliked and those of the page, how often of every kind of `STRENGTH`, and when; a page is a view."""
+    liked = table[:, COLUMNS.index("opinion")] >= 0
+    acts = table[liked][:, [COLUMNS.index(f"{name}s") for name in STRENGTH]]
+    viewed = np.broadcast_to(np.array([name == "view" for name in STRENGTH], np.float64), (len(page), len(STRENGTH)))
+    last = np.concatenate([table[liked, COLUMNS.index("last")], np.full(len(page), now)])
+    return np.concatenate([own[liked], page]), np.concatenate([acts, viewed]), last
 
 
 def _history(own: Rows, table: NDArray[np.float64], last_ms: int) -> tuple[Rows, Floats]:

@@ -84,7 +84,7 @@ def compute(
     columns += demand.columns(faded, live)
     columns += affinity.columns(ctx, rows, live, space, texts)
     columns += sequence.columns(ctx, spot, live, space, texts)
-    columns += wording.columns(ctx, rows, live)
+    columns += wording.columns(ctx.words, rows, now, live.words)
     columns += usage.columns(ctx, spot, live)
     columns += list(live.traits.numbers[rows].T)
     matrix = np.empty((len(rows), len(columns)), np.float32)

@@ -1,4 +1,4 @@
-"""What the words of a candidate's title say of it: columns of the ranker's features.
+"""What the words of titles say of candidates: a channel's order, columns of the ranker's features, a reason.
 
 A vector of a whole title blurs what shoppers go by: a pattern, a material, a person. Words tell it. How much more often
 each occurs in what the shopper took than in what everybody took is their pointwise mutual information (Church and Hanks
@@ -13,11 +13,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from core.catalogue import Item
 from core.ids import DAY_MS
 from ranker.arrays import Floats, Rows
-from ranker.context import Context
-from ranker.live import Live
-from ranker.words import BUCKETS, STRENGTH, Buckets, Counted
+from ranker.words import BUCKETS, STRENGTH, Buckets, Counted, Words, bucket_of, title_words
 
 PRIOR: Final = 10.0  # usual words that count as taken too
 FADE_MS: Final = 60.0 * DAY_MS  # half-life of what was taken
@@ -29,80 +28,116 @@ NAMES: Final = (
 )  # fmt: skip
 
 
-class _Taken(NamedTuple):
-    """What a shopper took, newest first: rows, how much each counts now, when, and whether at the last visit."""
-
-    rows: Rows
-    amounts: NDArray[np.float64]
-    last: NDArray[np.float64]
-    visit: NDArray[np.bool_]
-
-    def newest(self) -> _Taken:
-        return _Taken(self.rows[:NEWEST], self.amounts[:NEWEST], self.last[:NEWEST], self.visit[:NEWEST])
-
-
-class _Said(NamedTuple):
+class Said(NamedTuple):
     """Words of items: buckets `(rows, words)`, which of them tell something, and their rarity, 0 elsewhere."""
 
     buckets: Buckets
     known: NDArray[np.bool_]
     rare: Floats
 
-    def newest(self) -> _Said:
-        return _Said(self.buckets[:NEWEST], self.known[:NEWEST], self.rare[:NEWEST])
+    def newest(self) -> Said:
+        return Said(self.buckets[:NEWEST], self.known[:NEWEST], self.rare[:NEWEST])
 
 
-def columns(ctx: Context, rows: Rows, live: Live) -> list[NDArray[Any]]:
+class Taste(NamedTuple):
+    """What a shopper took, newest first: rows, how much each counts now, when, whether at the last visit, its words.
+
+    `counts` says how much of each word was taken, by bucket.
+    """
+
+    rows: Rows
+    amounts: NDArray[np.float64]
+    last: NDArray[np.float64]
+    visit: NDArray[np.bool_]
+    said: Said
+    counts: NDArray[np.float64]
+
+    def newest(self) -> Taste:
+        near = slice(NEWEST)
+        return Taste(
+            self.rows[near], self.amounts[near], self.last[near], self.visit[near], self.said.newest(), self.counts
+        )
+
+
+def taste(
+    own: Rows, acts: NDArray[np.float64], last: NDArray[np.float64], visit: Rows, now: int, words: Words
+) -> Taste:
+    """What a shopper's memory says of words.
+
+    Args:
+        own: rows of the items remembered and not disliked.
+        acts: of each, how often of every kind of `STRENGTH`, `(items, kinds)`.
+        last: when each was used (ms).
+        visit: rows of the last visit.
+        now: of the request (ms).
+        words: of the catalogue.
+    """
+    strength = acts @ np.array(list(STRENGTH.values()))
+    mine = np.flatnonzero(strength > 0)
+    mine = mine[np.lexsort((own[mine], -last[mine]))]
+    amounts = np.log1p(strength[mine]) * np.exp2(-np.maximum(now - last[mine], 0) / FADE_MS)
+    said = _said(words.single, own[mine])
+    return Taste(own[mine], amounts, last[mine], np.isin(own[mine], visit), said, _counts(said, amounts))
+
+
+def lift(taste: Taste, rows: Rows, words: Words) -> Floats:
+    """Mean lift of the words of items, 0 where none tells anything; empty for a shopper who took nothing with words."""
+    if not taste.said.known.any():
+        return np.zeros(0, np.float32)
+    said = _said(words.single, rows)
+    mean: Floats = np.nan_to_num(_mean(_lift(words.single, said, taste.counts), said.known)).astype(np.float32)
+    return mean
+
+
+def telling(taste: Taste, item: Item, words: Words) -> str | None:
+    """The word of a title that the shopper takes most above others; None where there is none."""
+    own = [one for one in title_words(item) if taste.counts[bucket_of(one)] > 0 and not one.isdigit()]
+    buckets = np.array([bucket_of(one) for one in own], np.int32)
+    if not own:
+        return None
+    lifts = _lift(words.single, Said(buckets, np.ones(len(own), np.bool_), words.single.rarity(buckets)), taste.counts)
+    return own[int(lifts.argmax())] if lifts.max() > 0 else None
+
+
+def columns(taste: Taste, rows: Rows, now: int, words: Words) -> list[NDArray[Any]]:
     """All of `NAMES`, by candidate."""
-    taken, words = _taken(ctx, live), live.words
-    if not len(taken.rows) or not len(rows) or not words.single.items:
+    if not len(taste.rows) or not len(rows) or not words.single.items:
         return [np.full(len(rows), np.nan, np.float32)] * len(NAMES)
-    said, theirs = _said(words.single, rows), _said(words.single, taken.rows)
-    counts = _counts(theirs, taken.amounts)
-    lift = _lift(words.single, said, counts)
-    visit = _lift(words.single, said, _counts(theirs, np.where(taken.visit, taken.amounts, 0.0)))
+    said = _said(words.single, rows)
+    lifts = _lift(words.single, said, taste.counts)
+    visit = _lift(words.single, said, _counts(taste.said, np.where(taste.visit, taste.amounts, 0.0)))
     pairs = _said(words.pairs, rows)
-    pair = _lift(words.pairs, pairs, _counts(_said(words.pairs, taken.rows), taken.amounts))
+    pair = _lift(words.pairs, pairs, _counts(_said(words.pairs, taste.rows), taste.amounts))
     return [
-        _mean(lift, said.known),
-        _mean(lift * said.rare, said.known, said.rare),
-        _most(lift, said.known),
-        -_most(-lift, said.known),
+        _mean(lifts, said.known),
+        _mean(lifts * said.rare, said.known, said.rare),
+        _most(lifts, said.known),
+        -_most(-lifts, said.known),
         _mean(visit, said.known),
         _mean(pair, pairs.known),
-        _taste(words.single, said, theirs, counts),
-        *_variants(rows, said, theirs.newest(), taken.newest(), ctx.request.ts),
+        _taste(words.single, said, taste),
+        *_variants(rows, said, taste.newest(), now),
     ]
 
 
-def _taken(ctx: Context, live: Live) -> _Taken:
-    acts = np.stack([ctx.column(f"{name}s") for name in STRENGTH])
-    strength = np.array(list(STRENGTH.values())) @ acts
-    last, now = ctx.column("last"), ctx.request.ts
-    mine = np.flatnonzero((strength > 0) & (ctx.column("opinion") >= 0))
-    mine = mine[np.lexsort((ctx.own[mine], -last[mine]))]
-    amounts = np.log1p(strength[mine]) * np.exp2(-np.maximum(now - last[mine], 0) / FADE_MS)
-    session = ctx.profile.sessions[-1] if ctx.profile.sessions else None
-    visit = np.isin(ctx.own[mine], live.known_rows(session.items)) if session else np.zeros(len(mine), np.bool_)
-    return _Taken(ctx.own[mine], amounts, last[mine], visit)
-
-
-def _said(counted: Counted, rows: Rows) -> _Said:
+def _said(counted: Counted, rows: Rows) -> Said:
     buckets, known = counted.telling(rows)
-    return _Said(buckets, known, np.where(known, counted.rarity(buckets), 0.0).astype(np.float32))
+    return Said(buckets, known, np.where(known, counted.rarity(buckets), 0.0).astype(np.float32))
 
 
-def _counts(theirs: _Said, amounts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _counts(theirs: Said, amounts: NDArray[np.float64]) -> NDArray[np.float64]:
     """How much of each word was taken, by bucket."""
     each = np.broadcast_to(amounts[:, None], theirs.buckets.shape)
     return np.bincount(theirs.buckets[theirs.known], each[theirs.known], BUCKETS).astype(np.float64, copy=False)
 
 
-def _lift(counted: Counted, said: _Said, counts: NDArray[np.float64]) -> Floats:
+def _lift(counted: Counted, said: Said, counts: NDArray[np.float64]) -> Floats:
     """Log of the share of each word in what the shopper took over its usual share."""
     usual = counted.usual(said.buckets)
-    lift: Floats = np.log((counts[said.buckets] + PRIOR * usual) / ((counts.sum() + PRIOR) * usual)).astype(np.float32)
-    return lift
+    lifted: Floats = np.log((counts[said.buckets] + PRIOR * usual) / ((counts.sum() + PRIOR) * usual)).astype(
+        np.float32
+    )
+    return lifted
 
 
 def _mean(values: Floats, known: NDArray[np.bool_], weights: Floats | None = None) -> NDArray[Any]:
@@ -116,35 +151,35 @@ def _most(values: Floats, known: NDArray[np.bool_]) -> NDArray[Any]:
     return np.where(np.isfinite(highest), highest, np.nan)
 
 
-def _taste(counted: Counted, said: _Said, theirs: _Said, counts: NDArray[np.float64]) -> NDArray[Any]:
+def _taste(counted: Counted, said: Said, taste: Taste) -> NDArray[Any]:
     """Cosine of the title with all that was taken, the rarer a word the heavier."""
-    used = np.unique(theirs.buckets[theirs.known])
+    counts, used = taste.counts, np.unique(taste.said.buckets[taste.said.known])
     amounts = np.zeros(BUCKETS, np.float32)
     amounts[used] = np.log1p(counts[used]) * counted.rarity(used)
     length = float(np.linalg.norm(amounts[used]))
     return np.asarray((_unit(said) * amounts[said.buckets]).sum(1) / length) if length else np.zeros(len(said.rare))
 
 
-def _unit(said: _Said) -> Floats:
+def _unit(said: Said) -> Floats:
     """Weights of the words of each title, of unit length."""
     length = np.linalg.norm(said.rare, axis=1, keepdims=True)
     weights: Floats = said.rare / np.maximum(length, 1e-9)
     return weights
 
 
-def _variants(rows: Rows, said: _Said, theirs: _Said, taken: _Taken, now: int) -> list[NDArray[Any]]:
+def _variants(rows: Rows, said: Said, taste: Taste, now: int) -> list[NDArray[Any]]:
     """How alike the title is to one taken: the nearest, the nearest of the last visit, all of them, and when."""
-    alike = _alike(said, theirs)
-    alike[rows[:, None] == taken.rows] = 0.0  # that it was taken itself others tell
+    alike = _alike(said, taste.said)
+    alike[rows[:, None] == taste.rows] = 0.0  # that it was taken itself others tell
     nearest = alike.argmax(1)
     highest = alike[np.arange(len(rows)), nearest]
-    age = np.maximum(now - taken.last, 0)
+    age = np.maximum(now - taste.last, 0)
     near = np.where(alike > ALIKE, alike, 0.0) @ np.exp2(-age / FADE_MS)
     since = np.where(highest > ALIKE, np.log1p(age[nearest] / 1000.0), np.nan)
-    return [highest, np.where(taken.visit, alike, 0.0).max(1), near, since]
+    return [highest, np.where(taste.visit, alike, 0.0).max(1), near, since]
 
 
-def _alike(said: _Said, theirs: _Said) -> Floats:
+def _alike(said: Said, theirs: Said) -> Floats:
     """Cosines of titles, `(said, theirs)`, over the words that `theirs` hold."""
     held, place = np.unique(theirs.buckets[theirs.known], return_inverse=True)
     column = np.full(BUCKETS, -1)

@@ -33,7 +33,7 @@ def told(shop: TinyShop, shopper: str = "me") -> dict[str, dict[str, float]]:
     shop.snapshot.refresh()
     ctx = understand(Request(recommendation_id="r", ts=NOW, shopper=shopper), shop.profile(shopper), shop.live, None)
     names = sorted(TITLES.values())
-    columns = wording.columns(ctx, shop.rows(*names), shop.live)
+    columns = wording.columns(ctx.words, shop.rows(*names), NOW, shop.live.words)
     assert len(columns) == len(wording.NAMES)
     return {
         item: {name: float(column[place]) for name, column in zip(wording.NAMES, columns, strict=True)}
