@@ -1,7 +1,8 @@
 """What an encoder that learns, and a user vector that learns, add to text alone: no counts and no ranker.
 
     python benchmarks/encoder_quality.py --bench ../shared/bench [--data games|retail|ranklens]
-        [--rung top|head|lora|full|none] [--set rounds=12] [--tower] [--shuffled] [--test] [--trained FOLDER]
+        [--rung top|head|lora|full|none] [--set rounds=12] [--trained FOLDER] [--tower [--queries-alone]]
+        [--shuffled] [--test]
 
 `encoder_shops` says what is asked. All is chosen on questions that nothing learns from: when to stop, and how the
 items of a history are put together. With --test the questions of the protocol are looked at, once. Targets are
@@ -29,7 +30,7 @@ from core.ids import digest
 from core.settings import ChannelSettings, EncoderSettings, TextSettings, TuningSettings
 from jobs.pairs import Histories, pairs
 from jobs.text_quality import AT_ONCE, DRAWS, SEED, Figure, Kernel, similarity
-from jobs.train_tower import DOUBT, HEAT, answers, mixed, often, sequences
+from jobs.train_tower import DOUBT, HEAT, answers, by_popularity, mixed, often, sequences
 from models.cache import VectorCache, encode_cached
 from models.encoder import Encoder
 from models.pairs import Pairs
@@ -124,27 +125,40 @@ def by_query(tower: UserTower, vectors: Vectors, shop: Shop) -> Rule:
     return lambda some: answers(tower, vectors, names, [one.question for one in some])[0] @ vectors.T
 
 
-def by_count(tower: UserTower, vectors: Vectors, kernel: Kernel, shop: Shop) -> Rule:
-    """The tower's state for items with many events, the kernel for those with few: a mixture of the two chances."""
-    names = shop.names
-    keys = tower.keys(vectors, tower.places(names))
+def by_count(state: Rule, vectors: Vectors, kernel: Kernel, shop: Shop) -> Rule:
+    """A state for items with many events, the kernel for those with few: a mixture of the two chances."""
     share = shop.counts / (shop.counts + DOUBT)
 
     def scores(some: Sequence[Asked]) -> Scores:
         asked = [one.question for one in some]
         text = similarity(vectors, asked, kernel)
         text = np.log(np.maximum(text, 1e-30)) if kernel.width > 0 else _unit(text, asked, kernel, vectors) / HEAT
-        state = answers(tower, vectors, names, asked)[1] @ keys.T / HEAT
-        return np.asarray(mixed(np.asarray(state, np.float32), np.asarray(text, np.float32), share), np.float32)
+        return np.asarray(mixed(state(some), np.asarray(text, np.float32), share), np.float32)
 
     return scores
+
+
+def by_taken(shop: Shop) -> Rule:
+    """The state that knows nothing but how often each item was taken."""
+    found = by_popularity(shop.counts)
+    return lambda some: found
 
 
 def by_state(tower: UserTower, vectors: Vectors, shop: Shop) -> Rule:
     """What the tower's own channel finds, if it had keys of all items."""
     names = shop.names
     keys = tower.keys(vectors, tower.places(names))
-    return lambda some: np.asarray(answers(tower, vectors, names, [one.question for one in some])[1] @ keys.T)
+    return lambda some: np.asarray(answers(tower, vectors, names, [one.question for one in some])[1] @ keys.T / HEAT)
+
+
+def told_by_state(name: str, tower: UserTower, vectors: Vectors, kernel: Kernel, shop: Shop) -> dict[str, Rule]:
+    """The state alone and by number of events, and beside it what is popular."""
+    state = by_state(tower, vectors, shop)
+    return {
+        f"{name}, v1 state": state,
+        f"{name}, counts alone": by_count(by_taken(shop), vectors, kernel, shop),
+        f"{name}, v1 by count": by_count(state, vectors, kernel, shop),
+    }
 
 
 def _unit(text: Scores, asked: Sequence[Any], kernel: Kernel, vectors: Vectors) -> Scores:
@@ -180,10 +194,10 @@ def shuffled(seen: Histories) -> Histories:
 
 def trained(args: argparse.Namespace, tuning: TuningSettings, shop: Shop) -> tuple[Vectors, Vectors]:
     """Vectors of the frozen encoder, and of the one that training makes of it."""
-    tell, clock = Lines(sys.stdout), time.perf_counter
+    tell, clock = Lines(sys.stdout), time.process_time  # others may be at work on the machine
     learnt = learnt_from(shop, tuning)
     print(f"{len(learnt) // 2:,} pairs")
-    begun, cpu = clock(), time.process_time()
+    begun = clock()
     encoder = EncoderSettings(model=args.model)
     tower = Tower(encoder, tuning, shop.texts, lambda done, total: tell("frozen part", done, total))
     print(f"prepared in {clock() - begun:.0f} s")
@@ -198,10 +212,9 @@ def trained(args: argparse.Namespace, tuning: TuningSettings, shop: Shop) -> tup
     file = args.out / "run.safetensors"
     run = Run(tower, learnt, judge, tuning, seed=7, seconds=clock, file=file, mark=mark, progress=tell)
     found = run.fit()
-    spent = time.process_time() - cpu
     print(
-        f"{found.steps} steps in {found.seconds:.0f} s: {found.pairs / found.seconds:.0f} pairs/s drawn; "
-        f"{spent:.0f} s of processor time with everything, {np.count_nonzero(learnt.strength())} items with pairs"
+        f"{found.steps} steps in {found.seconds:.0f} s of processor time: {found.pairs / found.seconds:.0f} pairs/s "
+        f"drawn; {clock() - begun:.0f} s with everything, {np.count_nonzero(learnt.strength())} items with pairs"
     )
     notes = Notes(
         base=args.model, base_sha256=weights_sha256(tower.folder), rung=tuning.rung, seed=7, max_event_ms=0,
@@ -213,18 +226,18 @@ def trained(args: argparse.Namespace, tuning: TuningSettings, shop: Shop) -> tup
 
 def user_tower(vectors: Vectors, shop: Shop, plan: Plan) -> UserTower:
     """A tower on vectors as they are."""
-    begun, cpu = time.perf_counter(), time.process_time()
+    begun = time.process_time()
     about = "benchmark", 0
 
     def judge(tower: UserTower) -> float:
         found = score(by_query(tower, vectors, shop), shop)
-        print(f"{time.perf_counter() - begun:6.0f} s: {shop.measures[0]} of the tower {found:.4f}", flush=True)
+        print(f"{time.process_time() - begun:6.0f} s: {shop.measures[0]} of the tower {found:.4f}", flush=True)
         return found
 
     found = learn(
-        sequences(shop.seen, shop.rows), vectors, often(shop.seen, shop.rows), plan, about, judge, time.perf_counter
+        sequences(shop.seen, shop.rows), vectors, often(shop.seen, shop.rows), plan, about, judge, time.process_time
     )
-    spent = time.process_time() - cpu
+    spent = time.process_time() - begun
     print(f"tower: {len(found.rounds)} rounds, {found.positions / spent:.0f} positions/s, {spent:.0f} s of processor")
     return found.tower
 
@@ -271,14 +284,11 @@ def measure(args: argparse.Namespace, encoders: dict[str, Vectors], shop: Shop, 
         kernel = best(vectors, shop)
         print(f"{name}: histories by {kernel}")
         rules |= {f"{name}, v0": by_kernel(vectors, kernel), f"{name}, mean": by_kernel(vectors, MEAN)}
-        if args.tower:
+        if args.tower and vectors is list(encoders.values())[-1]:
             tower = user_tower(vectors, shop, plan)
-            rules |= {
-                f"{name}, v1": by_query(tower, vectors, shop),
-                f"{name}, v1 state": by_state(tower, vectors, shop),
-                f"{name}, v1 by count": by_count(tower, vectors, kernel, shop),
-            }
-            if args.test and shop.test[0].shown is None:
+            rules |= {f"{name}, v1": by_query(tower, vectors, shop)}
+            rules |= told_by_state(name, tower, vectors, kernel, shop) if plan.foresees else {}
+            if plan.foresees and args.test and shop.test[0].shown is None:
                 beside(name, tower, vectors, shop)
     report("choose", rules, shop.choose, shop)
     if args.test:
@@ -301,8 +311,12 @@ def main() -> None:
     )
     parser.add_argument("--model", default=EncoderSettings().model)
     parser.add_argument("--out", type=Path, default=Path("data/encoder_quality"), help="checkpoints and the encoder")
-    parser.add_argument("--tower", action="store_true", help="learn a user tower on each encoder's vectors")
+    parser.add_argument(
+        "--tower", action="store_true", help="learn a user tower on the vectors of the (trained) encoder"
+    )
     parser.add_argument("--tower-rounds", type=int, default=Plan().rounds)
+    parser.add_argument("--queries-alone", action="store_true", help="of the tower only what reads no ids")
+    parser.add_argument("--even", type=float, default=Plan().even, help="of the tower, as in models.user_training")
     parser.add_argument("--shuffled", action="store_true", help="learn from shuffled items: there must be no gain")
     parser.add_argument("--test", action="store_true", help="look at the protocol's questions too")
     parser.add_argument("--trained", type=Path, metavar="FOLDER", help="measure this encoder instead of training one")
@@ -325,7 +339,7 @@ def main() -> None:
         encoders = {"frozen": _encoded(args.model, shop, args.out)}
     else:
         encoders = dict(zip(("frozen", "trained"), trained(args, tuning, shop), strict=True))
-    measure(args, encoders, shop, Plan(rounds=args.tower_rounds))
+    measure(args, encoders, shop, Plan(rounds=args.tower_rounds, foresees=not args.queries_alone, even=args.even))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,16 @@
 
 Better than the weighted mean of the newest items, that is, on what shoppers took after all that was learnt from:
 more of it among the first hundred, with certainty. Two things are judged so: for items with many events the tower's
-state and for those with few their text, beside their text alone, which decides on the tower; and its query for the
-text channel beside the mean, whose place it takes only if no group of targets, the rare ones least of all, loses.
+state and for those with few their text, beside the same mixture by how often each item was taken, as what is popular
+is no merit of a tower, which decides on the tower; and its query for the text channel beside the mean, whose place it
+takes only if no group of targets, the rare ones least of all, loses, and if it tells better apart what is as popular.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -22,14 +23,12 @@ from core.settings import Settings
 from jobs.embedding import Embedder
 from jobs.pairs import Histories, histories
 from jobs.recordings import EVENTS, Recording, catalogue, told
-from jobs.text_quality import Gain, Kernel, Question, cut, gains, ndcg, ranks, ranks_by
+from jobs.text_quality import Gain, Kernel, Question, cut, gains, ndcg, ranks_by
 from models.pairs import Rows
+from models.user_histories import Sequences
 from models.user_tower import Floats, UserTower
 from models.vectors import Vectors
 from ranker.arrays import best
-
-if TYPE_CHECKING:
-    from models.user_training import Sequences
 
 OFTEN: Final = 5  # times an item was taken up before it gets a residual of its own
 KNOWN: Final = 10_000  # items with a residual at most: each request compares with them all
@@ -37,6 +36,7 @@ LONGEST: Final = 200  # newest acts of a shopper that are learnt from
 GROUPS: Final = ((0, 10, "under 10"), (10, 50, "10-49"), (50, 1 << 60, "50+"))  # by events of the target so far
 _ALL: Final = ((0, 1 << 60, "all"), *GROUPS)
 MEASURE: Final = "recall@100"
+EQUALS: Final = "among its equals"  # targets among items that were taken about as often
 
 OLDER: Final = 0.6  # of the events, that a tower learns from and is judged by before a ranker learns from the rest
 DOUBT: Final = 20.0  # events of an item before the state counts as much as its text
@@ -51,8 +51,8 @@ Scores = Callable[[int, Sequence[Question]], Floats]  # of a part of the questio
 class Outcome:
     """What a run came to. `tower` is None where the mean stays.
 
-    `query` compares its vector in the text channel with the mean of recent items, `by_count` both its answers;
-    by group of targets ("all", "under 10", ...), then by measure.
+    `query` compares its vector in the text channel with the mean of recent items, `by_count` both its answers with
+    the mean and how often items were taken; by group of targets ("all", "under 10", ...), then by measure.
     """
 
     tower: UserTower | None
@@ -162,14 +162,19 @@ def fit(
 def compare(
     tower: UserTower, vectors: Vectors, names: Sequence[str], asked: Sequence[Question], taken: Rows, items: int
 ) -> tuple[Figures, Figures]:
-    """The tower's query beside the mean of so many items, and the mixture by number of events beside it."""
-    kernel = Kernel(items)
+    """The tower's query beside the mean of so many items, and two mixtures by number of events beside each other.
+
+    One knows of the items with many events how often they were taken, and the mean; the other has the tower's state,
+    and its query where that serves.
+    """
+    mean = by_mean(vectors, Kernel(items))
     by_query, by_state = rules(tower, vectors, names, asked)
-    before, after = ranks(vectors, asked, kernel), ranks_by(asked, by_query)
     of_targets = taken[[one.target for one in asked]]
-    query = by_group(before, after, of_targets)
-    text = by_query if verdict(query)[0] else by_mean(vectors, kernel)
-    share = taken / (taken + DOUBT)
+    query = by_group(ranks_by(asked, mean), ranks_by(asked, by_query), of_targets)
+    query[EQUALS] = gains(*(ranks_by(asked, among_equals(one, taken)) for one in (mean, by_query)))
+    text = by_query if verdict(query)[0] else mean
+    share, popular = taken / (taken + DOUBT), by_popularity(taken)
+    before = ranks_by(asked, lambda start, some: mixed(popular, mean(start, some), share))
     both = ranks_by(asked, lambda start, some: mixed(by_state(start, some), text(start, some), share))
     return query, by_group(before, both, of_targets)
 
@@ -195,6 +200,22 @@ def by_mean(vectors: Vectors, kernel: Kernel) -> Scores:
     return scores
 
 
+def by_popularity(taken: Rows) -> Floats:
+    """The same scores for everybody, (1, items): by how often each item was taken."""
+    return np.log(np.maximum(taken, 1)).astype(np.float32)[None]
+
+
+def among_equals(scores: Scores, taken: Rows) -> Scores:
+    """The same scores, and none for items that were taken more or less often than the target, by powers of two."""
+    steps = np.floor(np.log2(taken + 1.0))
+
+    def found(start: int, some: Sequence[Question]) -> Floats:
+        equal = steps == steps[[one.target for one in some]][:, None]
+        return np.where(equal, scores(start, some), np.float32(-np.inf))
+
+    return found
+
+
 def mixed(state: Floats, text: Floats, share: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """The chance of each item: by its state as far as `share` says, else by its text."""
     return np.asarray(share * _chances(state) + (1 - share) * _chances(text))
@@ -207,8 +228,6 @@ def _chances(scores: Floats) -> NDArray[np.float64]:
 
 def sequences(found: Histories, rows: Mapping[str, int]) -> Sequences:
     """What shoppers took up, oldest first; the same item twice in a row counts once, as the strongest it was."""
-    from models.user_training import Sequences
-
     starts, items, amounts = [0], list[int](), list[float]()
     for who, touches in found.shoppers():
         unwanted = found.against.get(who, {})
@@ -251,9 +270,8 @@ def answers(
     for one in asked:
         newest = one.history[: tower.shape.length]
         held = tower.places([names[row] for row in newest.tolist()])
-        query, state = tower.answer(vectors[newest], held, one.weights[: len(newest)])
-        queries.append(query)
-        states.append(state)
+        queries.append(tower.query(vectors[newest], one.weights[: len(newest)]))
+        states.append(tower.state(vectors[newest], held))
     return np.stack(queries), np.stack(states)
 
 
@@ -271,14 +289,18 @@ def verdict(figures: Mapping[str, Mapping[str, Gain]], *, groups: bool = True) -
     """Whether the second of the two compared may take over, and why.
 
     Args:
-        figures: by group of targets and measure.
+        figures: by group of targets and measure; with those of `EQUALS`, it must also be better at telling items apart
+            that are as popular as each other.
         groups: no group may surely lose. What takes nothing's place but is found beside it need not be held to that.
     """
     whole = figures["all"]
     said = f"on newer events {MEASURE} {whole[MEASURE]}; ndcg@10 {whole['ndcg@10']}"
-    worse = [name for name, some in figures.items() if groups and some[MEASURE].gain.high < 0]
+    worse = [name for _, _, name in GROUPS if groups and name in figures and figures[name][MEASURE].gain.high < 0]
     if worse:
         return False, f"the mean stays, targets of {', '.join(worse)} events lose: {said}"
     if whole[MEASURE].gain.low <= 0 or whole["ndcg@10"].gain.mean < 0:
         return False, f"the mean stays, it is not clearly worse: {said}"
+    equals = figures.get(EQUALS)
+    if equals is not None and equals["ndcg@10"].gain.low <= 0:
+        return False, f"the mean stays, only what is popular is found better: {said}; {EQUALS} {equals['ndcg@10']}"
     return True, said

@@ -1,11 +1,12 @@
-"""A shopper's vector by a small causal transformer over the items used last: weights as they lie in a bundle.
+"""A shopper's vector by two small causal transformers over the items used last: weights as they lie in a bundle.
 
-SASRec (Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018) over text vectors, with a
-residual by item for those that were common enough to learn one (as in UniSRec, Hou et al., KDD 2022). It
-answers with numpy: what serves does not import torch. `models.user_training` learns the weights.
+SASRec (Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018) over text vectors. It answers
+with numpy: what serves does not import torch. `models.user_training` learns the weights.
 
-Two answers come of one pass: a vector of the text space, which is the weighted mean of the items and what was
-learnt to be added to it, and a state that is compared with the learned `keys` of items.
+One transformer makes a query in the text space: the weighted mean of the items and what was learnt to be added to
+it. It reads text alone, so that what it learnt holds for items that nobody had touched. The other one makes a state
+that is compared with the learned `keys` of items, and knows a residual of those that were common enough to learn
+one (as in UniSRec, Hou et al., KDD 2022).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from numpy.typing import NDArray
 from core.errors import Corrupt
 
 FILE: Final = "user_tower.npz"
+ASKING: Final = "asking"  # the transformer of queries, as its weights are named
+FORESEEING: Final = "foreseeing"  # that of states
 _SMALL: Final = 1e-5  # in the root of a variance, as torch has it
 
 Floats = NDArray[np.float32]
@@ -60,32 +63,47 @@ class UserTower:
         """The rows of some items in `ids`; 0 for one without a residual."""
         return np.fromiter((self.place.get(item, 0) for item in items), np.int64, len(items))
 
-    def answer(self, vectors: Floats, places: NDArray[np.int64], amounts: Floats) -> tuple[Floats, Floats]:
-        """The query in the text space `(dim,)` and the state `(width,)`, both of unit length.
+    def query(self, vectors: Floats, amounts: Floats) -> Floats:
+        """What a history asks for in the text space, `(dim,)` of unit length.
 
         Args:
             vectors: `(items, dim)` text vectors of the history, newest first; at least one.
-            places: of these items, as `places` gives them.
             amounts: how much each counts in the mean, above 0.
         """
-        length, layers = min(self.shape.length, len(vectors)), self.shape.layers
-        vectors, w = vectors[:length], self.weights
-        x = vectors @ w["text.weight"].T + w["text.bias"] + w["ids"][places[:length]]
-        for layer in range(layers):
-            x = self._block(x, layer, only_newest=layer == layers - 1)
-        state = _normed(x[0], w["last.weight"], w["last.bias"])
-        mean = _unit((amounts[:length] * np.exp(w["fade"][:length])) @ vectors)
-        return _unit(mean + w["out.weight"] @ state), _unit(state)
+        vectors, w = vectors[: self.shape.length], self.weights
+        mean = _unit((amounts[: len(vectors)] * np.exp(w["fade"][: len(vectors)])) @ vectors)
+        return _unit(mean + w["out.weight"] @ self._read(ASKING, self._seen(ASKING, vectors)))
+
+    def state(self, vectors: Floats, places: NDArray[np.int64]) -> Floats:
+        """What is compared with `keys`, `(width,)` of unit length.
+
+        Args:
+            vectors: as in `query`.
+            places: of these items, as `places` gives them.
+        """
+        vectors = vectors[: self.shape.length]
+        seen = self._seen(FORESEEING, vectors) + self.weights["ids"][places[: len(vectors)]]
+        return _unit(self._read(FORESEEING, seen))
 
     def keys(self, vectors: Floats, places: NDArray[np.int64]) -> Floats:
         """What states are compared with, `(items, width)`, of unit length: by text, and by item where known."""
-        w = self.weights
-        found = vectors @ w["text.weight"].T + w["text.bias"] + w["ids"][places]
+        found = self._seen(FORESEEING, vectors) + self.weights["ids"][places]
         return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9), np.float32)
 
-    def _block(self, x: Floats, layer: int, *, only_newest: bool) -> Floats:
+    def _seen(self, name: str, vectors: Floats) -> Floats:
+        """Items as a transformer begins with them, (items, width)."""
+        return np.asarray(vectors @ self.weights[f"{name}.text.weight"].T + self.weights[f"{name}.text.bias"])
+
+    def _read(self, name: str, x: Floats) -> Floats:
+        """What a transformer makes of them, newest first: (width,)."""
+        layers, w = self.shape.layers, self.weights
+        for layer in range(layers):
+            x = self._block(x, f"{name}.blocks.{layer}.", only_newest=layer == layers - 1)
+        return _normed(x[0], w[f"{name}.last.weight"], w[f"{name}.last.bias"])
+
+    def _block(self, x: Floats, at: str, *, only_newest: bool) -> Floats:
         """One layer. Row 0 is the newest item: a row looks at itself and at what is older."""
-        w, at, count = self.weights, f"blocks.{layer}.", len(x)
+        w, count = self.weights, len(x)
         width, heads = x.shape[1], self.shape.heads
         normed = _normed(x, w[at + "before.weight"], w[at + "before.bias"])
         mixed = (normed @ w[at + "mix.weight"].T + w[at + "mix.bias"]).reshape(count, 3, heads, -1)
@@ -130,6 +148,8 @@ class UserTower:
                 shape, items = msgspec.json.decode(stored["facts"].tobytes(), type=tuple[Shape, tuple[str, ...]])
         except (OSError, ValueError, KeyError, BadZipFile, msgspec.DecodeError) as error:
             raise Corrupt(f"{path} cannot be read: {error}") from None
+        if f"{ASKING}.text.weight" not in weights:
+            raise Corrupt(f"{path} holds a user tower with one transformer for both answers: train a new bundle")
         got = tuple(len(weights.get(name, ())) for name in ("ids", "known"))
         if got != (len(items) + 1, len(items)):
             raise Corrupt(f"{path} should hold residuals and keys of {len(items)} items, got {got[0]} and {got[1]}")

@@ -10,34 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import normalize, relu
 
 from core.errors import Broken, Missing
 from models.pairs import Rows
+from models.user_histories import Batches, Sequences
+from models.user_net import Net
 from models.user_tower import Floats, Shape, UserTower
 from models.vectors import Vectors
 
-FADE: Final = 0.85  # of an item's weight in the mean beside the next newer one, to begin with
-SORTED: Final = 20  # batches whose pieces are sorted by length at a time
-FORGOTTEN: Final = 0.2  # chance that the residual of an item read is left out: half of what is read is new some day
 DECAY: Final = 0.01
 CLIP: Final = 1.0
 WARM_UP: Final = 0.05  # share of all steps
 
 Judge = Callable[[UserTower], float]
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Sequences:
-    """Histories one behind the other, oldest first: `rows[starts[i]:starts[i + 1]]` with their amounts."""
-
-    starts: Rows
-    rows: Rows
-    amounts: Floats
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +37,7 @@ class Plan:
             explained by a prior while learning, the query need not turn to what is popular (Menon et al.,
             "Long-tail learning via logit adjustment", ICLR 2021). The state keeps it all.
         temperature: of cosines.
+        foresees: whether the state is learnt too; else the query alone.
         limit_s: of the whole.
     """
 
@@ -63,8 +50,9 @@ class Plan:
     patience: int = 2
     negatives: int = 2_000
     temperature: float = 0.07
-    even: float = 0.5
+    even: float = 0.4
     dropout: float = 0.2
+    foresees: bool = True
     rate: float = 1e-3
     limit_s: float = 1_200.0
     seed: int = 7
@@ -78,133 +66,6 @@ class Learnt:
     rounds: tuple[tuple[float, float, float], ...]
     positions: int  # that were learnt from
     seconds: float
-
-
-class _Block(nn.Module):
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        width = plan.width
-        self.before, self.then = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.mix, self.join = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-        self.ago = nn.Parameter(torch.zeros(plan.heads, plan.length))
-        self.drop = nn.Dropout(plan.dropout)
-
-    def forward(self, x: Tensor, ago: Tensor) -> Tensor:
-        """(histories, length, width), oldest first; `ago` how much older each column is than each row."""
-        batch, length, width = x.shape
-        heads = len(self.ago)
-        parts = self.mix(self.before(x)).view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        scores = parts[0] @ parts[1].transpose(-1, -2) / (width // heads) ** 0.5 + self.ago[:, ago.clamp(min=0)]
-        share = scores.masked_fill(ago < 0, -torch.inf).softmax(-1)
-        seen = (self.drop(share) @ parts[2]).transpose(1, 2).reshape(batch, length, width)
-        x = x + self.drop(self.join(seen))
-        return x + self.drop(self.down(self.drop(relu(self.up(self.then(x))))))  # type: ignore[no-any-return]
-
-
-class Net(nn.Module):
-    """The tower as it learns; names of its parameters are those of `UserTower.weights`."""
-
-    def __init__(self, dim: int, known: int, plan: Plan) -> None:
-        super().__init__()
-        self.plan = plan
-        self.text = nn.Linear(dim, plan.width)
-        self.ids = nn.Parameter(torch.zeros(known + 1, plan.width))
-        self.blocks = nn.ModuleList([_Block(plan) for _ in range(plan.layers)])
-        self.last = nn.LayerNorm(plan.width)
-        self.out = nn.Linear(plan.width, dim, bias=False)
-        self.fade = nn.Parameter(torch.arange(plan.length) * float(np.log(FADE)))
-        self.drop = nn.Dropout(plan.dropout)
-        nn.init.zeros_(self.out.weight)  # begins as the mean
-
-    def forward(self, vectors: Tensor, places: Tensor, amounts: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries (histories, length, dim) and states (histories, length, width) after each item; oldest first.
-
-        Args:
-            vectors: (histories, length, dim).
-            places: (histories, length) rows of `ids`.
-            amounts: (histories, length), 0 where a history is over.
-        """
-        at = torch.arange(vectors.shape[1], device=vectors.device)
-        ago = at[:, None] - at
-        x = self.drop(self.text(vectors) + self._residual(places))
-        for block in self.blocks:
-            x = block(x, ago)
-        state = self.last(x)
-        weight = torch.where(ago >= 0, self.fade.exp()[ago.clamp(min=0)], 0.0)
-        mean = normalize((weight * amounts[:, None, :]) @ vectors, dim=-1)
-        return normalize(mean + self.out(state), dim=-1), normalize(state, dim=-1)
-
-    def keys(self, vectors: Tensor, places: Tensor) -> Tensor:
-        """(items, width) of items, of unit length."""
-        return normalize(self.text(vectors) + self._residual(places), dim=-1)
-
-    def _residual(self, places: Tensor) -> Tensor:
-        if self.training:
-            places = torch.where(torch.rand(places.shape, device=places.device) < FORGOTTEN, 0, places)
-        return self.ids[places] * (places > 0)[..., None]
-
-    @torch.no_grad()
-    def tower(self, shape: Shape, items: tuple[str, ...], texts: Tensor) -> UserTower:
-        """The weights as they are now, and the keys of the known items, whose text vectors are `texts`."""
-        weights = {name: one.detach().cpu().numpy().copy() for name, one in self.named_parameters()}
-        weights["ids"][0] = 0.0
-        self.eval()
-        weights["known"] = self.keys(texts, torch.arange(1, len(items) + 1)).cpu().numpy()
-        return UserTower(shape, items, weights)
-
-
-class _Batches:
-    """Pieces of histories that fit the tower, cut anew each round."""
-
-    def __init__(self, found: Sequences, plan: Plan) -> None:
-        self._found, self._length, self._size = found, plan.length, plan.batch
-        self._new = _first_time(found)
-
-    def of(self, chance: np.random.Generator) -> Iterator[tuple[Rows, Floats, NDArray[np.bool_]]]:
-        """Rows (histories, length + 1) with -1 where one is over, amounts, and which are new: all of one batch."""
-        pieces = self._pieces(chance)
-        order = chance.permutation(len(pieces))
-        lengths = (pieces[:, 1] - pieces[:, 0])[order]
-        batches = []
-        for start in range(0, len(order), SORTED * self._size):  # of like length, so that little is filled up
-            block = order[start : start + SORTED * self._size][
-                np.argsort(lengths[start : start + SORTED * self._size], kind="stable")
-            ]
-            batches += [block[at : at + self._size] for at in range(0, len(block), self._size)]
-        for number in chance.permutation(len(batches)).tolist():
-            yield self._padded(pieces[batches[number]])
-
-    def _pieces(self, chance: np.random.Generator) -> Rows:
-        """Start and end of each: the first piece of a long history is cut at random."""
-        starts, ends = self._found.starts[:-1], self._found.starts[1:]
-        pieces = []
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            first = start
-            if end - start > self._length + 1:
-                first = start - int(chance.integers(0, self._length))
-            for at in range(first, end - 1, self._length):  # the last item of a piece begins the next one
-                low, high = max(at, start), min(at + self._length + 1, end)
-                if high - low > 1:
-                    pieces.append((low, high))
-        return np.array(pieces, np.int64).reshape(-1, 2)
-
-    def _padded(self, pieces: Rows) -> tuple[Rows, Floats, NDArray[np.bool_]]:
-        lengths = pieces[:, 1] - pieces[:, 0]
-        at = pieces[:, :1] + np.arange(int(lengths.max()))
-        there = at < pieces[:, 1:]
-        at = np.where(there, at, 0)
-        rows = np.where(there, self._found.rows[at], -1)
-        return rows, np.where(there, self._found.amounts[at], 0).astype(np.float32), there & self._new[at]
-
-
-def _first_time(found: Sequences) -> NDArray[np.bool_]:
-    """Whether a history holds the item for the first time: only these are to be foreseen."""
-    whose = np.repeat(np.arange(len(found)), np.diff(found.starts))
-    _, first = np.unique(np.stack([whose, found.rows], 1), axis=0, return_index=True)
-    new = np.zeros(len(found.rows), np.bool_)
-    new[first] = True
-    return new
 
 
 def learn(
@@ -267,7 +128,7 @@ class _Learner:
 
     def __init__(self, net: Net, vectors: Tensor, place: Tensor, found: Sequences) -> None:
         self.net, self._vectors, self._place = net, vectors, place
-        self._batches, self.positions, self._step = _Batches(found, net.plan), 0, 0
+        self._batches, self.positions, self._step = Batches(found, net.plan.length, net.plan.batch), 0, 0
         often = np.log1p(np.bincount(found.rows, minlength=len(vectors))).astype(np.float32)
         self._prior = torch.from_numpy(net.plan.even * often)
         self.steps = sum(1 for _ in self._batches.of(np.random.default_rng(0)))
@@ -309,19 +170,21 @@ class _Learner:
         if not bool(wanted.any()):
             return None
         read = torch.from_numpy(np.maximum(rows[:, :-1], 0))
-        queries, states = self.net(self._vectors[read], self._place[read], torch.from_numpy(amounts[:, :-1]))
+        queries = self.net.queries(self._vectors[read], torch.from_numpy(amounts[:, :-1]))
         targets = torch.from_numpy(rows[:, 1:])[wanted]
         self.positions += len(targets)
         count, most = len(self._vectors), self.net.plan.negatives
         drawn = np.arange(count) if count <= most else np.sort(chance.choice(count, most, replace=False))
         others = torch.from_numpy(drawn)
-        texts, heat = self._vectors[others], self.net.plan.temperature
-        keys = self.net.keys(texts, self._place[others])
-        own = self.net.keys(self._vectors[targets], self._place[targets])
         # each of the sample stands for so many
         among = _Among(targets, others, float(np.log(count / len(drawn))))
+        texts, heat = self._vectors[others], self.net.plan.temperature
         prior = self._prior[targets], self._prior[others]
         text = among.loss(queries[wanted] / heat, self._vectors[targets], texts, prior)
+        if not self.net.plan.foresees:
+            return text
+        states = self.net.states(self._vectors[read], self._place[read])
+        own, keys = (self.net.keys(self._vectors[some], self._place[some]) for some in (targets, others))
         return text + among.loss(states[wanted] / heat, own, keys)
 
 

@@ -80,12 +80,12 @@ class Transformer:
 
     def wish(self, rows: Rows, vectors: Floats, weights: Floats, live: Live) -> Wish:
         tower = self.tower
-        query, state = tower.answer(vectors, tower.places([live.ids[row] for row in rows.tolist()]), weights)
+        state = tower.state(vectors, tower.places([live.ids[row] for row in rows.tolist()]))
         known = self._known(live)
         places = np.flatnonzero(known >= 0)
         scores = tower.known @ state
         top = best(places, scores[places], MOST)
-        taste = query if tower.shape.asks else _mean(vectors, weights)
+        taste = tower.query(vectors, weights) if tower.shape.asks else _mean(vectors, weights)
         return Wish(taste, known[top], scores[top])
 
     def facts(self, live: Live) -> dict[str, Any]:

@@ -18,10 +18,23 @@ from core.settings import ChannelSettings, RankingSettings, Settings, TuningSett
 from jobs import train_tower
 from jobs.embedding import Embedder
 from jobs.pairs import Histories, Touch
-from jobs.text_quality import Figure, Gain
+from jobs.text_quality import Figure, Gain, Kernel, Question, gains, ranks_by
 from jobs.train import run
-from jobs.train_tower import counts, fit, often, sequences, verdict
+from jobs.train_tower import (
+    EQUALS,
+    among_equals,
+    by_mean,
+    compare,
+    counts,
+    fit,
+    mixed,
+    often,
+    rules,
+    sequences,
+    verdict,
+)
 from models.cache import VectorCache
+from models.user_tower import UserTower
 from models.vectors import Vectors
 from ranker.bundle import open_bundle
 from streams.recorded import Entry
@@ -44,6 +57,19 @@ def shop(*, shuffled: bool = False, shoppers: int = 500) -> Histories:
     for who in range(shoppers):
         start, begun = int(chance.integers(ITEMS)), int(chance.integers(20))
         rows = chance.integers(0, ITEMS, 8) if shuffled else (start + np.arange(8)) % ITEMS
+        found.touches[f"u{who}"] = [Touch((begun + n) * DAY_MS + who, f"i{row}", 1.0) for n, row in enumerate(rows)]
+    found.newest_ms = max(touches[-1].ts for touches in found.touches.values())
+    return found
+
+
+def popular(shoppers: int = 500) -> Histories:
+    """Some items are taken by many, whatever was taken before."""
+    chance = np.random.default_rng(5)
+    share = 1.0 / (np.arange(ITEMS) + 3.0)
+    found = Histories()
+    for who in range(shoppers):
+        rows = chance.choice(ITEMS, 8, replace=False, p=share / share.sum())
+        begun = int(chance.integers(20))
         found.touches[f"u{who}"] = [Touch((begun + n) * DAY_MS + who, f"i{row}", 1.0) for n, row in enumerate(rows)]
     found.newest_ms = max(touches[-1].ts for touches in found.touches.values())
     return found
@@ -86,6 +112,24 @@ def test_where_nothing_leads_anywhere_the_mean_stays(monkeypatch: pytest.MonkeyP
     assert outcome.why.count("the mean stays") == 2
 
 
+def test_what_is_popular_is_no_merit_of_a_tower(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, seen = popular(), []
+
+    def compared(tower: UserTower, *given: Any) -> Any:
+        seen.append((tower, *given))
+        return compare(tower, *given)
+
+    monkeypatch.setattr(train_tower, "compare", compared)
+    outcome = fitted(found, monkeypatch)
+    print(outcome.why)
+    assert outcome.tower is None
+    tower, vectors, names, asked, taken, items = seen[0]
+    share = taken / (taken + train_tower.DOUBT)
+    state, mean = rules(tower, vectors, names, asked)[1], by_mean(vectors, Kernel(items))
+    learnt = ranks_by(asked, lambda start, some: mixed(state(start, some), mean(start, some), share))
+    assert gains(ranks_by(asked, mean), learnt)["recall@100"].gain.low > 0.1, "though the mean alone is far worse"
+
+
 def test_too_little_to_tell_is_said() -> None:
     with pytest.raises(Missing, match="nothing was recorded"):
         fit(Histories(), ROWS, texts(), "space", SETTINGS, lambda: 0.0)
@@ -115,6 +159,23 @@ def test_it_takes_over_only_if_surely_better_and_no_group_surely_loses(
         "under 10": {"recall@100": gain(*rare), "ndcg@10": first},
     }
     assert verdict(figures)[0] is better
+
+
+def test_a_query_that_only_finds_what_is_popular_does_not_take_over() -> None:
+    better = {"recall@100": gain(0.01, 0.03, 0.05), "ndcg@10": gain(0.005, 0.01, 0.02)}
+    no_better = {"recall@100": gain(0.0, 0.0, 0.0), "ndcg@10": gain(-0.01, 0.01, 0.03)}
+    assert verdict({"all": better, EQUALS: better})[0]
+    assert not verdict({"all": better, EQUALS: no_better})[0]
+
+
+def test_equals_were_taken_about_as_often() -> None:
+    taken = np.array([0, 1, 2, 3, 5, 9, 4])
+    asked = [Question("ann", np.array([0]), np.ones(1, np.float32), target) for target in (3, 5)]
+    found = among_equals(lambda _, some: np.tile(np.arange(7.0, dtype=np.float32), (len(some), 1)), taken)(0, asked)
+    assert np.isfinite(found).tolist() == [
+        [False, False, False, True, True, False, True],
+        [False, False, False, False, False, True, False],
+    ]
 
 
 def test_what_is_found_beside_the_text_need_not_help_every_group() -> None:

@@ -27,16 +27,21 @@ TEAS = tuple(f"tea {n}" for n in range(6))
 def weights(items: tuple[str, ...], leads_to: int) -> dict[str, NDArray[np.float32]]:
     """A tower of one layer that adds nothing to the mean, and whose state is always the key of one item."""
     found = {
-        "text.weight": np.zeros((WIDTH, DIM)), "text.bias": np.zeros(WIDTH), "ids": np.zeros((len(items) + 1, WIDTH)),
-        "last.weight": np.zeros(WIDTH), "last.bias": np.eye(WIDTH)[leads_to], "fade": np.zeros(20),
-        "out.weight": np.zeros((DIM, WIDTH)), "known": np.eye(WIDTH)[: len(items)] * 0.9 + 0.1,
-        "blocks.0.ago": np.zeros((2, 20)),
+        "ids": np.zeros((len(items) + 1, WIDTH)), "known": np.eye(WIDTH)[: len(items)] * 0.9 + 0.1,
+        "fade": np.zeros(20), "out.weight": np.zeros((DIM, WIDTH)),
     }  # fmt: skip
-    for name, out, into in (("mix", 3, 1), ("join", 1, 1), ("up", 2, 1), ("down", 1, 2)):
-        found[f"blocks.0.{name}.weight"] = np.zeros((out * WIDTH, into * WIDTH))
-        found[f"blocks.0.{name}.bias"] = np.zeros(out * WIDTH)
-    for name in ("before", "then"):
-        found[f"blocks.0.{name}.weight"], found[f"blocks.0.{name}.bias"] = np.ones(WIDTH), np.zeros(WIDTH)
+    for at in ("asking.", "foreseeing."):
+        found |= {
+            at + "text.weight": np.zeros((WIDTH, DIM)), at + "text.bias": np.zeros(WIDTH),
+            at + "last.weight": np.zeros(WIDTH), at + "last.bias": np.eye(WIDTH)[leads_to],
+            at + "blocks.0.ago": np.zeros((2, 20)),
+        }  # fmt: skip
+        for name, out, into in (("mix", 3, 1), ("join", 1, 1), ("up", 2, 1), ("down", 1, 2)):
+            found[f"{at}blocks.0.{name}.weight"] = np.zeros((out * WIDTH, into * WIDTH))
+            found[f"{at}blocks.0.{name}.bias"] = np.zeros(out * WIDTH)
+        for name in ("before", "then"):
+            found[f"{at}blocks.0.{name}.weight"] = np.ones(WIDTH)
+            found[f"{at}blocks.0.{name}.bias"] = np.zeros(WIDTH)
     return {name: np.asarray(one, np.float32) for name, one in found.items()}
 
 
