@@ -12,7 +12,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from core.ids import DAY_MS, coin
+from core.events import Event
+from core.ids import DAY_MS, coin, signed64
+from core.profile import Profile
 from core.settings import TrainingSettings
 
 VISITORS: Final = 5_000  # newest visits, of whose shoppers some are given lists between visits
@@ -63,3 +65,16 @@ class Moments:
         drawn = np.sort(np.random.default_rng(self._day).choice(len(free), count, replace=False))
         names = [(free[place], f"between-{self._day}-{free[place]}") for place in drawn.tolist()]
         return [Absent(shopper, name, coin(name) < 1.0 / LISTS) for shopper, name in names]
+
+
+def moment_of(event: Event, profile: Profile, now_ms: int, idle_s: float) -> int | None:
+    """When an event calls for a list: at its time, or now if it comes a little late.
+
+    None where the state knows what the shopper did afterwards, or the moment is long past.
+    """
+    if event.ts >= now_ms:
+        return event.ts
+    late = now_ms - event.ts > idle_s * 1000.0
+    if late or profile.last > event.ts or signed64(event.event_id) in profile.seen:
+        return None
+    return now_ms

@@ -14,7 +14,9 @@ from core.ids import hash64
 from core.settings import Settings
 from jobs.embedding import Embedder
 from jobs.lessons import Lesson
-from jobs.rehearsal import Rehearsal, Trained
+from jobs.rehearsal import Rehearsal
+from jobs.retraining import Trained
+from ranker import features
 from streams.recorded import Entry, Query
 from tests.factories import DAY, HOUR, MINUTE, T, event, habits_log, item, session, small_settings
 
@@ -54,7 +56,7 @@ def test_a_shown_list_is_ranked_as_shown_and_graded_by_what_followed() -> None:
     (lesson,) = shop.lessons
     assert lesson.ts == T
     assert lesson.grades.tolist() == [0, 3, 1, 0]
-    assert lesson.features.shape == (4, len(shop._names))
+    assert lesson.features.shape == (4, len(features.names(shop.settings)))
 
 
 def test_a_visit_is_given_candidates_and_graded_by_what_the_visit_came_to() -> None:
@@ -73,7 +75,7 @@ def test_a_visit_of_somebody_who_bought_before_also_asks_for_what_is_new() -> No
 def test_only_the_beginning_of_a_session_calls_for_a_list() -> None:
     views = [event("view_item", name, ts=T + n * MINUTE) for n, name in enumerate("abc")]
     shop = rehearsed([*shelf(), *views, event("view_item", "a", ts=T + DAY)])
-    assert [watched.ts for watched in shop._open.values()] == [T, T + DAY]
+    assert [watched.ts for watched in shop.watch.open.values()] == [T, T + DAY]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_only_the_beginning_of_a_session_calls_for_a_list() -> None:
 )
 def test_some_events_call_for_no_list(told: Event) -> None:
     shop = rehearsed([*shelf(), told], logged={"logged"})
-    assert not shop._open
+    assert not shop.watch.open
 
 
 @pytest.mark.parametrize("since", [None, T + 1])
@@ -114,7 +116,7 @@ def late(by_ms: int, *more: Event) -> list[int]:
     """Moments of the lists made for a visit of ida at T that arrives when the shop is `by_ms` further."""
     others = [*shelf(), event("search", user_id="bob", ts=T + by_ms), *more]
     shop = rehearsed([*others, event("view_item", "a", session_id="late", ts=T)], learn_from_ms=T)
-    return [watched.ts for watched in shop._open.values() if watched.ts >= T and len(watched.lists)]
+    return [watched.ts for watched in shop.watch.open.values() if watched.ts >= T and len(watched.lists)]
 
 
 @pytest.mark.parametrize(("by_ms", "moments"), [(0, [T]), (MINUTE, [T + MINUTE]), (HOUR, []), (20 * DAY, [])])
@@ -133,7 +135,7 @@ def test_lists_lie_in_order_of_their_time_whatever_comes_late() -> None:
     views = [event("view_item", "a", user_id=f"u{n}", ts=T + n * MINUTE) for n in range(40)]
     order = np.argsort(np.arange(40) + random.normal(size=40) * 8)
     shop = rehearsed([*shelf(), *[views[n] for n in order.tolist()]])
-    moments = [watched.ts for watched in shop._open.values()]
+    moments = [watched.ts for watched in shop.watch.open.values()]
     assert moments == sorted(moments)
     assert len(moments) > 5
 
@@ -142,7 +144,7 @@ def test_a_list_that_is_told_twice_is_learnt_once() -> None:
     shown = event("view_item_list", "a", "b", recommendation_id="r", ts=T)
     click = event("select_item", "a", recommendation_id="r", ts=T + 1)
     shop = rehearsed([*shelf(), shown, click, shown, click])
-    shop._close(T + 2 * DAY)
+    shop.watch.close(T + 2 * DAY)
     shop.accept(shown)
     shop.finish()
     assert graded(shop) == [[1, 0]]
@@ -163,7 +165,7 @@ def test_it_waits_no_longer_than_what_follows_a_list_takes_to_come() -> None:
         log += [event("view_item_list", "a", "b", recommendation_id=f"r{n}", user_id=f"u{n}", ts=T + n * HOUR)]
         log += [event("select_item", "a", recommendation_id=f"r{n}", user_id=f"u{n}", ts=T + n * HOUR + 3_000)]
     shop = rehearsed(log)
-    assert shop._settled_ms() == 4_096
+    assert shop.watch.settled_ms() == 4_096
     assert len(shop.lessons) == 209
 
 
@@ -190,9 +192,9 @@ def test_the_newest_lessons_are_kept() -> None:
 
 def test_where_there_are_more_visits_than_are_kept_a_sample_is_learnt_from() -> None:
     many, few = (rehearsed(habits_log(days=6), small_settings(max_groups=most)) for most in (10_000, 40))
-    assert many._learnt > 2 * few._learnt > 40
+    assert many.watch.learnt > 2 * few.watch.learnt > 40
     whole = {one.ts for one in many.lessons}
-    assert {one.ts for one in few.lessons} <= whole | {one.ts for one in many._open.values()}
+    assert {one.ts for one in few.lessons} <= whole | {one.ts for one in many.watch.open.values()}
 
 
 # ---------------------------------------------------------------------- lists between visits
@@ -215,7 +217,7 @@ def test_a_list_made_between_visits_is_graded_by_the_next_one() -> None:
 
 def test_a_list_between_visits_is_made_of_what_was_known_then() -> None:
     shop = between([0, 9.5])
-    early = between([0])._between["ida"]
+    early = between([0]).watch.ahead["ida"]
     shop.finish()
     lesson = [one for one in shop.lessons if one.ts == T + 9.5 * DAY][-1]
     kept = {row.tobytes() for row in early.lists[0].features}
@@ -223,8 +225,8 @@ def test_a_list_between_visits_is_made_of_what_was_known_then() -> None:
 
 
 def test_who_does_not_come_back_is_forgotten() -> None:
-    assert "ida" in between([0], between_s=30 * 86_400.0)._between
-    made = between([0], between_s=2 * 86_400.0)._between
+    assert "ida" in between([0], between_s=30 * 86_400.0).watch.ahead
+    made = between([0], between_s=2 * 86_400.0).watch.ahead
     assert all(one.ts > T + 16 * DAY for one in made.values())
 
 
@@ -348,10 +350,10 @@ def test_a_change_of_the_catalogue_waits_for_the_decisions_of_its_own_moment() -
     shop = rehearsed([*shelf(), item("new", ts=T)], learn_from_ms=T)
     assert "new" not in shop.snapshot.live.rows
     shop.accept(event("view_item", "a", ts=T))
-    (watched,) = shop._open.values()
+    (watched,) = shop.watch.open.values()
     assert sorted(watched.lists[0].items) == list(IDS)
     shop.accept(event("view_item", "a", user_id="bob", ts=T))
-    assert "new" in shop._open[next(reversed(shop._open))].lists[0].items
+    assert "new" in shop.watch.open[next(reversed(shop.watch.open))].lists[0].items
 
 
 def test_whoever_asks_by_a_recorded_line_is_answered_from_all_lines_above() -> None:
@@ -363,6 +365,6 @@ def test_whoever_asks_by_a_recorded_line_is_answered_from_all_lines_above() -> N
 def test_at_the_end_everything_is_settled() -> None:
     shop = rehearsed([*shelf(), *session("ida", "s", ["c", "d"], T), item("new", ts=T + DAY)])
     shop.finish()
-    assert not shop._open
+    assert not shop.watch.open
     assert "new" in shop.snapshot.live.rows
     assert all(isinstance(one, Lesson) for one in shop.lessons)

@@ -14,6 +14,7 @@ from core.settings import Settings
 from evaluation.evaluate import Evaluation
 from evaluation.replay import replay
 from jobs.rehearsal import Rehearsal
+from ranker.user_vector import Transformer
 from streams.recorded import Entry, Query
 from tests.factories import (
     DAY,
@@ -29,6 +30,7 @@ from tests.factories import (
     shuffled_items,
     small_settings,
 )
+from tests.towers import chains, embedder_of, small_towers, tower_settings
 
 SETTINGS = small_settings(min_groups=60)
 BEGIN = T + 5 * DAY  # from then on there are queries
@@ -119,6 +121,37 @@ def test_a_rehearsal_that_went_on_into_the_future_had_let_out_the_same_before(kn
     assert whole.rankers[: len(known.rankers)] == known.rankers
 
 
+def answered_with_user_vectors(log: Sequence[Entry], until: int) -> tuple[list[tuple[int, int, bytes]], list[int]]:
+    """Time, newest event of the user vector and features of each answer before MOMENT; when vectors were learnt."""
+    settings = tower_settings()
+    shop = Rehearsal(settings, embedder_of(settings), learn_from_ms=T + 4 * DAY, learn_user=True)
+    answers = []
+    for entry in log:
+        if entry.ts >= until:
+            break
+        if not isinstance(entry, Query):
+            shop.accept(entry)
+            continue
+        draft = shop.draft(Request(recommendation_id=entry.query_id, ts=entry.ts, shopper=f"u{entry.shopper[1:]}"))
+        user = shop.snapshot.user
+        newest = user.tower.shape.max_event_ms if isinstance(user, Transformer) else 0
+        if entry.ts < MOMENT:
+            answers.append((entry.ts, newest, draft.features.tobytes()))
+    return answers, [one.ts for one in shop.users]
+
+
+def test_user_vectors_learnt_on_the_way_know_nothing_of_another_future(monkeypatch: pytest.MonkeyPatch) -> None:
+    small_towers(monkeypatch)
+    log = chains(shoppers=20, days=9)
+    here, learnt = answered_with_user_vectors(log_with_queries(log), MOMENT)
+    there, later = answered_with_user_vectors(log_with_queries(with_future("craze", log)), MOMENT + DAY)
+    assert len(here) > 20
+    assert all(0 < newest < ts for ts, newest, _ in here)
+    assert len({newest for _, newest, _ in here}) == len(learnt) == 2
+    assert there == here
+    assert later[:2] == learnt
+
+
 def rehearsed(log: Sequence[Entry], settings: Settings = SETTINGS) -> Rehearsal:
     shop = Rehearsal(settings, learn_from_ms=T)
     for entry in log:
@@ -141,7 +174,7 @@ def test_an_event_moves_no_feature_of_the_list_that_is_made_for_it() -> None:
 def test_an_item_that_appears_with_its_first_sale_is_no_candidate_of_that_moment() -> None:
     at = T + 4 * DAY
     shop = rehearsed([*habits_log(days=3), item("arrival", ts=at), *session("s0", "new", ["g0-1", "arrival"], at)])
-    watched = shop._open[next(reversed(shop._open))]
+    watched = shop.watch.open[next(reversed(shop.watch.open))]
     assert watched.ts == at
     for one in watched.lists:
         assert len(one.items) > 50
