@@ -24,6 +24,9 @@ from ranker.arrays import Floats, Rows
 FILE: Final = "ease.npz"
 AFTER: Final = "after.npz"
 _ONE_BUY: Final = np.log1p(6.0)  # the strength of a single purchase counts 1
+_LONG: Final = 300  # items of a history, from which on a product of matrices is quicker than adding pair by pair
+_BLOCK: Final = 512  # histories of one product
+_DIRECT: Final = 256  # half a matrix that is not worth dividing
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +109,7 @@ def fit(profiles: Iterable[Profile], now_ms: int, settings: EaseSettings) -> Eas
     if len(items) < 2:
         return None
     place = {item: n for n, item in enumerate(items)}
-    gram = np.zeros((len(items), len(items)), np.float32)
-    for p in histories:
-        rows, weights = _history(p.memory, place, now_ms, settings.half_life_s * 1000.0)
-        gram[rows[:, None], rows] += weights[:, None] * weights
+    gram = _gram((_history(p.memory, place, now_ms, settings.half_life_s * 1000.0) for p in histories), len(items))
     ties, weights = _strongest(_solve(gram, settings.ridge), settings.ties)
     newest = max(p.last for p in histories)
     return Ease(items, ties, weights, newest, Ease(*sequels.fit(histories, settings.ties), newest))
@@ -132,13 +132,55 @@ def _history(
     return np.fromiter((row for row, _ in known), np.int64, len(known)), weights
 
 
+def _gram(histories: Iterable[tuple[Rows, Floats]], items: int) -> Floats:
+    """How often items lie in one history, weighed, `(items, items)`."""
+    gram = np.zeros((items, items), np.float32)
+    long: list[tuple[Rows, Floats]] = []
+    for rows, weights in histories:
+        if len(rows) < _LONG:
+            gram[rows[:, None], rows] += weights[:, None] * weights
+            continue
+        long.append((rows, weights))
+        if len(long) == _BLOCK:
+            gram += _product(long, items)
+            long.clear()
+    return gram + _product(long, items) if long else gram
+
+
+def _product(histories: Sequence[tuple[Rows, Floats]], items: int) -> Floats:
+    """The same of a few, as one product of matrices."""
+    matrix = np.zeros((len(histories), items), np.float32)
+    for n, (rows, weights) in enumerate(histories):
+        matrix[n, rows] = weights
+    return np.asarray(matrix.T @ matrix, np.float32)
+
+
 def _solve(gram: Floats, ridge: float) -> Floats:
     """The weight that an item gives each other one, `(from, to)`; overwrites `gram`."""
     gram[np.diag_indices_from(gram)] += ridge
-    inverse = np.linalg.inv(gram)
-    weights = np.asarray(inverse / -np.diag(inverse), np.float32)
+    weights = _inverse(gram)
+    weights /= -np.diag(weights)
     weights[np.diag_indices_from(weights)] = 0.0
     return weights
+
+
+def _inverse(matrix: Floats) -> Floats:
+    """The inverse of a symmetric positive definite matrix, by halves and the Schur complement of the first.
+
+    Next to nothing but products of matrices: a third of the time of a general inverse, which solves for each column.
+    """
+    half = len(matrix) // 2
+    if half < _DIRECT:
+        return np.asarray(np.linalg.inv(matrix), np.float32)
+    across = matrix[:half, half:]
+    inverse = np.empty_like(matrix)
+    first = inverse[:half, :half] = _inverse(matrix[:half, :half])
+    towards = first @ across
+    last = inverse[half:, half:] = _inverse(matrix[half:, half:] - across.T @ towards)
+    inverse[:half, half:] = -towards @ last
+    inverse[half:, :half] = inverse[:half, half:].T
+    inverse[:half, :half] -= inverse[:half, half:] @ towards.T
+    return inverse
 
 
 def _strongest(weights: Floats, most: int) -> tuple[NDArray[np.int32], Floats]:

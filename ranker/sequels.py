@@ -8,6 +8,7 @@ Recommendation Algorithms", WWW 2001).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -82,10 +83,9 @@ def _strongest(
     first, second = keys >> 32, keys & 0xFFFFFFFF
     from_sum, to_sum = np.bincount(first, weights, items), np.bincount(second, weights, items)
     score = weights / (from_sum[first] ** FROM * to_sum[second] ** (1.0 - FROM))
-    order = np.lexsort((second, -score, first))
-    rank = np.arange(len(order)) - np.searchsorted(first[order], first[order])
-    kept = order[rank < most]
+    ends = np.cumsum(np.bincount(first, minlength=items))
     ties, strengths = np.full((items, most), -1, np.int32), np.zeros((items, most), np.float32)
-    ties[first[kept], rank[rank < most]] = second[kept]
-    strengths[first[kept], rank[rank < most]] = score[kept]
+    for item, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
+        best = start + np.argsort(-score[start:end], kind="stable")[:most]  # keys are in order: ties by second
+        ties[item, : len(best)], strengths[item, : len(best)] = second[best], score[best]
     return ties, strengths

@@ -49,6 +49,26 @@ def test_the_weights_are_those_of_the_closed_form() -> None:
             assert weight(found, source, target) == pytest.approx(expected, abs=1e-5)
 
 
+def test_long_histories_count_as_short_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(3)
+    histories = [
+        (np.sort(random.choice(40, size, replace=False)), random.random(size, dtype=np.float32))
+        for size in random.integers(0, 12, 30).tolist()
+    ]
+    short = ease._gram(histories, 40)
+    monkeypatch.setattr(ease, "_LONG", 5)
+    for block in (1, 4, 512):
+        monkeypatch.setattr(ease, "_BLOCK", block)
+        assert ease._gram(histories, 40) == pytest.approx(short, abs=1e-5)
+
+
+@pytest.mark.parametrize("items", [511, 512, 1_101])
+def test_the_inverse_by_halves_is_the_inverse(items: int) -> None:
+    histories = np.random.default_rng(items).poisson(0.02, (800, items)).astype(np.float32)
+    gram = histories.T @ histories + 5.0 * np.eye(items, dtype=np.float32)
+    assert ease._inverse(gram) == pytest.approx(np.linalg.inv(gram.astype(np.float64)), abs=1e-6)
+
+
 def test_what_was_long_ago_ties_less() -> None:
     old = [history("a", "b", last=NOW - 300 * DAY_MS) for _ in range(10)]
     new = [history("x", "y") for _ in range(10)]
