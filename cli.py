@@ -227,6 +227,7 @@ def _replayed(found: Replay, path: Path) -> list[str]:
         f"{path}: {len(found.answers):,} queries answered, p50 {middle:.2f} ms, p99 {slow:.2f} ms",
         f"{found.lines:,} lines in {found.seconds:.1f} s, {found.events / max(found.seconds, 1e-9):,.0f} events/s",
         *(f"trained at {moment(one.ts)} on {one.groups:,} lists in {one.seconds:.1f} s" for one in found.trained),
+        *(f"user vector at {moment(one.ts)} in {one.seconds:.0f} s: {one.why}" for one in found.users),
     ]
 
 
@@ -236,10 +237,12 @@ def _evaluate(verbs: Any) -> None:
     add("--report", type=Path, required=True, metavar="OUT.html", help="the page; its JSON twin lies beside it")
     add("--test-from", type=moment_of, metavar="ISO", help="ask from this time on (the newest fifth of the lines)")
     add("--most", type=int, default=0, metavar="N", help="ask about so many times at most (0: always)")
+    add("--ablate", type=int, metavar="N", help="ask so many of them without each part too (1000; 0: none)")
 
 
 def evaluate(asked: argparse.Namespace) -> int:
     """Evaluate, write the report, and print its tables."""
+    from evaluation.ablation import ABLATED
     from evaluation.evaluate import run
     from evaluation.page import to_html
     from evaluation.report import print_table, to_json
@@ -253,6 +256,7 @@ def evaluate(asked: argparse.Namespace) -> int:
             Embedder.open(settings),
             test_from_ms=asked.test_from,
             most=asked.most,
+            ablate=ABLATED if asked.ablate is None else asked.ablate,
             progress=progress,
         )
     twin = asked.report.with_suffix(".json")

@@ -8,8 +8,8 @@ target. All systems answer from the very same state, and go on learning as time 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,23 +17,25 @@ from core.decision import Request
 from core.errors import BadInput
 from core.events import Event
 from core.ids import coin
-from core.profile import Profile
 from core.settings import Settings
 from core.stats import CATEGORY
-from evaluation.channels import channel_table
+from evaluation.ablation import ABLATED, RANKER, Ablation, ablations, variants
+from evaluation.channels import Channel, channel_table
 from evaluation.compare import compare
+from evaluation.learnt import Uses
 from evaluation.metrics import Answered
 from evaluation.provenance import changed_settings, machine, versions
+from evaluation.question import STARTS, SUBJECT, Question, bought, look_ahead, split
 from evaluation.replay import EVERY, listed, steady_memory
-from evaluation.report import Artefact, Job, Report
+from evaluation.report import Job, Report
+from evaluation.slices import COLD_START
 from jobs.embedding import Embedder
 from jobs.rehearsal import Rehearsal
 from ranker.arrays import best
 from ranker.channels import CHANNELS
-from ranker.recommend import Draft
+from ranker.recommend import Draft, Snapshot
 from streams.recorded import Query, read, span
 
-SUBJECT: Final = "headwater"
 BASELINES: Final[Mapping[str, tuple[str, ...]]] = {
     "recent popularity": ("trending",),
     "own repeat purchases": ("own",),
@@ -41,53 +43,44 @@ BASELINES: Final[Mapping[str, tuple[str, ...]]] = {
     "text only": ("text",),
 }
 DEPTH: Final = 100
-TEST_SHARE: Final = 0.2  # of the log's lines, the newest
-STARTS: Final = ("view_item", "add_to_cart", "purchase")
-TARGETS: Final = ("purchase", "add_to_cart", "view_item", "select_item")  # the first kind the log has
-
-
-@dataclass(slots=True)
-class _Question:
-    """A query whose session is still going on."""
-
-    query_id: str
-    shopper: str
-    session: str
-    ts: int
-    shown: tuple[str, ...] | None
-    bought: frozenset[str]
-    first_time: bool
-    lists: dict[str, tuple[str, ...]]
-    candidates: tuple[str, ...]
-    channels: dict[str, tuple[str, ...]]
-    latency_ms: float
-    catalogue: int
-    targets: set[str] = field(default_factory=set)
 
 
 class Evaluation:
     """Plays one stream; `report` tells what came of it."""
 
     def __init__(
-        self, stream: Path, settings: Settings, embedder: Embedder | None, test_from_ms: int | None, most: int
+        self,
+        stream: Path,
+        settings: Settings,
+        embedder: Embedder | None,
+        test_from_ms: int | None,
+        most: int,
+        ablate: int = ABLATED,
     ) -> None:
         self._stream, self._settings = stream, settings
         self._size = span(stream)
-        self._from = test_from_ms if test_from_ms is not None else _split(stream, sum(self._size.counts.values()))
+        self._from = test_from_ms if test_from_ms is not None else split(stream, sum(self._size.counts.values()))
         if not self._size.first < self._from <= self._size.last:
             told = f"from {self._size.first} to {self._size.last}"
             if test_from_ms is None:
                 raise BadInput(f"{stream} is too short to be split: {sum(self._size.counts.values())} lines {told}")
             raise BadInput(f"test-from must lie within the log, {told}, got {self._from}")
-        self._wanted, moments = _look_ahead(stream, self._from, settings.profile.idle_s * 1000.0)
+        self._wanted, moments = look_ahead(stream, self._from, settings.profile.idle_s * 1000.0)
         self._share = most / max(moments, 1) if most else 1.0  # of the moments that call for a list
+        self._less = ablate / max(min(most or moments, moments), 1)  # of those asked, asked without each part too
         window_ms = round(settings.training.window_s * 1000)
-        self._shop = Rehearsal(settings, embedder, learn_from_ms=self._from - window_ms, train_from_ms=self._from)
+        self._shop = Rehearsal(
+            settings,
+            embedder,
+            learn_from_ms=self._from - window_ms,
+            train_from_ms=self._from,
+            learn_user=settings.tuning.user == "transformer",
+        )
         self._text = embedder is not None
-        self._open: dict[str, _Question] = {}
-        self._asked: list[_Question] = []
+        self._open: dict[str, Question] = {}
+        self._asked: list[Question] = []
         self._known: set[str] = set()  # ids of questions: a log may hold an event twice
-        self._used: dict[int, tuple[int, int, int]] = {}  # training → first and last query, how many
+        self._uses = Uses()
 
     def run(self, progress: Callable[[str, int, int], None]) -> Report:
         """Play the stream to its end.
@@ -128,23 +121,42 @@ class Evaluation:
         started = time.perf_counter()
         draft = self._shop.draft_with(request, snapshot)
         elapsed = time.perf_counter() - started
-        lists = {SUBJECT: listed(draft, self._shop, DEPTH)}
-        for name, channels in BASELINES.items():
-            if channels == ("text",) and not self._text:
-                continue
-            plain = replace(snapshot, ranker=None, channels=channels, explained=False)
-            lists[name] = listed(self._shop.draft_with(request, plain), self._shop, DEPTH)
-        profile = self._shop.profile(event.shopper)
-        question = _Question(
-            query_id, event.shopper, event.session_id or "", event.ts, shown, _bought(profile), not profile.last, lists,
-            _ids(self._shop, draft), _channels(self._shop, draft), elapsed * 1000, len(self._shop.snapshot.live),
-        )  # fmt: skip
-        key = query_id if shown else f"visit:{event.shopper}"
+        profile, key = self._shop.profile(event.shopper), query_id if shown else f"visit:{event.shopper}"
+        question = Question(
+            query_id=query_id,
+            shopper=event.shopper,
+            session=event.session_id or "",
+            ts=event.ts,
+            shown=shown,
+            bought=bought(profile),
+            first_time=not profile.last,
+            lists={SUBJECT: listed(draft, self._shop, DEPTH), **self._baselines(request, snapshot)},
+            without=self._without(request, snapshot, draft),
+            candidates=_ids(self._shop, draft),
+            channels=_channels(self._shop, draft),
+            latency_ms=elapsed * 1000,
+            catalogue=len(self._shop.snapshot.live),
+        )
         self._open[key] = question
         self._asked.append(question)
-        training = len(self._shop.trained) - 1
-        first, _, count = self._used.get(training, (event.ts, 0, 0))
-        self._used[training] = (first, event.ts, count + 1)
+        self._uses.asked(self._shop, event.ts)
+
+    def _baselines(self, request: Request, snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
+        """What each baseline answers from the same state."""
+        return {
+            name: self._list(request, replace(snapshot, ranker=None, channels=channels, explained=False))
+            for name, channels in BASELINES.items()
+            if self._text or channels != ("text",)
+        }
+
+    def _without(self, request: Request, snapshot: Snapshot, draft: Draft) -> dict[str, tuple[str, ...]]:
+        """The same with each part switched off, for some of the questions."""
+        if coin(f"{request.recommendation_id} without") >= self._less:
+            return {}
+        return {name: self._list(request, less) for name, less in variants(snapshot, draft)}
+
+    def _list(self, request: Request, snapshot: Snapshot) -> tuple[str, ...]:
+        return listed(self._shop.draft_with(request, snapshot), self._shop, DEPTH)
 
     def _after(self, event: Event) -> None:
         """What the event says of the questions asked before it."""
@@ -164,25 +176,22 @@ class Evaluation:
 
     # ------------------------------------------------------------------ telling
     def _report(self) -> Report:
-        systems = {name: self._answered(name) for name in self._asked[0].lists} if self._asked else {}
-        if not systems:
+        if not self._asked:
             raise BadInput(
                 f"{self._stream}: nothing after the split begins a session or shows a list, so nothing can be asked"
             )
-        tables = self._shop.runner.tables["popularity"]
-        popularity = {
-            item: float(sum(counter.total for counter in stats.counters.values()))
-            for item, stats in tables.items()
-            if not item.startswith(CATEGORY)
-        }
-        quotas = {name: getattr(self._settings.channels, name) for name in CHANNELS}
+        cold = [self._cold(question) for question in self._asked]
+        systems = {name: self._answers(name, cold) for name in self._asked[0].lists}
+        ours = systems[SUBJECT]
         return Report(
             stream=self._stream.name,
             split=self._from,
-            comparison=compare(systems, SUBJECT, popularity=popularity),
-            channels=channel_table(systems[SUBJECT], quotas),
-            jobs=tuple([Job(ts=t.ts, kind="ranker", groups=t.groups, seconds=t.seconds) for t in self._shop.trained]),
-            artefacts=self._artefacts(),
+            comparison=compare(systems, SUBJECT, popularity=self._popularity()),
+            channels=self._channels(ours),
+            cold_start={name: self._channels(choose(ours)) for name, choose in COLD_START.items()},
+            ablations=self._ablations(ours, cold),
+            jobs=self._jobs(),
+            artefacts=self._uses.artefacts(),
             machine=machine(),
             versions=versions(),
             settings=changed_settings(self._settings),
@@ -191,40 +200,40 @@ class Evaluation:
             ),
         )
 
-    def _answered(self, system: str) -> list[Answered]:
-        stats = self._shop.runner.tables["popularity"]
-        ours = system == SUBJECT
-        return [
-            Answered(
-                query_id=q.query_id,
-                shopper=q.shopper,
-                ts=q.ts,
-                items=q.lists[system],
-                targets=frozenset(q.targets),
-                candidates=q.candidates if ours else (),
-                shown=q.shown,
-                first_time=q.first_time,
-                bought=q.bought,
-                cold_targets=frozenset(item for item in q.targets if stats.get(item).first >= q.ts),
-                latency_ms=q.latency_ms if ours else None,
-                catalogue_size=q.catalogue,
-                channels=q.channels if ours else {},
-            )
-            for q in self._asked
-        ]
+    def _jobs(self) -> tuple[Job, ...]:
+        rankers = [Job(ts=t.ts, kind="ranker", groups=t.groups, seconds=t.seconds) for t in self._shop.trained]
+        users = [Job(ts=t.ts, kind="user vector", seconds=t.seconds, note=t.why) for t in self._shop.users]
+        return tuple(sorted([*rankers, *users], key=lambda job: job.ts))
 
-    def _artefacts(self) -> tuple[Artefact, ...]:
-        found = []
-        for training, (first, last, count) in self._used.items():
-            if training >= 0:
-                made = self._shop.trained[training]
-                found.append(
-                    Artefact(
-                        name=f"ranker {training + 1}", max_event_time=made.max_event_ms,
-                        first_query=first, last_query=last, queries=count,
-                    )
-                )  # fmt: skip
-        return tuple(found)
+    def _answers(self, system: str, cold: Sequence[frozenset[str]]) -> list[Answered]:
+        asked = zip(self._asked, cold, strict=True)
+        return [one.answered(one.lists[system], items, retrieved=system == SUBJECT) for one, items in asked]
+
+    def _ablations(self, whole: Sequence[Answered], cold: Sequence[frozenset[str]]) -> tuple[Ablation, ...]:
+        without: dict[str, list[Answered]] = {}
+        for question, items in zip(self._asked, cold, strict=True):
+            for name, answer in question.without.items():
+                without.setdefault(name, []).append(question.answered(answer, items))
+        active = {RANKER, *_active(whole)}
+        return ablations(whole, {name: answers for name, answers in without.items() if name in active})
+
+    def _channels(self, answers: Sequence[Answered]) -> tuple[Channel, ...]:
+        """Those that brought anything: some wait for a text model, for one of a bundle, or for a history."""
+        active = _active(answers)
+        quotas = {name: getattr(self._settings.channels, name) for name in CHANNELS if name in active}
+        return channel_table(answers, quotas)
+
+    def _cold(self, question: Question) -> frozenset[str]:
+        """Its targets that nobody had touched before it."""
+        stats = self._shop.runner.tables["popularity"]
+        return frozenset(item for item in question.targets if stats.get(item).first >= question.ts)
+
+    def _popularity(self) -> dict[str, float]:
+        return {
+            item: float(sum(counter.total for counter in stats.counters.values()))
+            for item, stats in self._shop.runner.tables["popularity"].items()
+            if not item.startswith(CATEGORY)
+        }
 
 
 def run(
@@ -234,6 +243,7 @@ def run(
     *,
     test_from_ms: int | None = None,
     most: int = 0,
+    ablate: int = ABLATED,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Report:
     """Evaluate on a recorded stream.
@@ -244,40 +254,17 @@ def run(
         embedder: of item text, or None.
         test_from_ms: lists are asked from this event time on; None takes the newest fifth of the lines.
         most: about how many lists to ask, 0 for all.
+        ablate: for about how many of them to ask without each part too, 0 for none.
         progress: told (what, done, total).
 
     Raises:
         BadInput: the split lies outside the log, or nothing after it can be asked.
     """
-    return Evaluation(stream, settings, embedder, test_from_ms, most).run(progress)
+    return Evaluation(stream, settings, embedder, test_from_ms, most, ablate).run(progress)
 
 
-def _split(stream: Path, lines: int) -> int:
-    cut = round(lines * (1 - TEST_SHARE))
-    return next((entry.ts for number, entry in enumerate(read(stream, group=False)) if number >= cut), 0)
-
-
-def _look_ahead(stream: Path, since_ms: int, idle_ms: float) -> tuple[str, int]:
-    """The strongest kind of act that the log has after the split, and about how many moments there call for a list."""
-    names: set[str] = set()
-    moments = 0
-    last: dict[tuple[str, str | None], int] = {}
-    for entry in read(stream, group=False):
-        if not isinstance(entry, Event) or entry.ts < since_ms:
-            continue
-        names.add(entry.name)
-        if entry.name == "view_item_list":
-            moments += len(entry.items) > 1
-        elif entry.name in STARTS:
-            visit = (entry.shopper, entry.session_id)
-            known = last.get(visit)
-            moments += known is None or (entry.session_id is None and entry.ts - known > idle_ms)
-            last[visit] = entry.ts
-    return next((name for name in TARGETS if name in names), TARGETS[0]), moments
-
-
-def _bought(profile: Profile) -> frozenset[str]:
-    return frozenset(item for item, memory in profile.memory.items() if memory.buys > 0)
+def _active(answers: Sequence[Answered]) -> set[str]:
+    return {name for one in answers for name, items in one.channels.items() if items}
 
 
 def _ids(shop: Rehearsal, draft: Draft) -> tuple[str, ...]:
@@ -286,7 +273,6 @@ def _ids(shop: Rehearsal, draft: Draft) -> tuple[str, ...]:
 
 
 def _channels(shop: Rehearsal, draft: Draft) -> dict[str, tuple[str, ...]]:
-
     ids, quotas = shop.snapshot.live.ids, shop.settings.channels
     return {
         name: tuple([ids[row] for row in best(rows, scores, getattr(quotas, name)).tolist()])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from evaluation import sections
+from evaluation import sections, worth
 from evaluation.compare import HEADLINE, Comparison
 from evaluation.markup import e, page
 from evaluation.report import Report
@@ -45,7 +45,9 @@ def to_html(report: Report) -> str:
         sections.differences(found),
         sections.slices(found),
         sections.course(report),
-        sections.channels(report),
+        worth.cold_start(report),
+        worth.channels(report),
+        worth.ablation(report),
         sections.jobs(report),
         sections.artefacts(report),
         sections.how(report),

@@ -15,7 +15,9 @@ from core.decision import Request
 from core.events import Event
 from core.settings import Settings
 from jobs.embedding import Embedder
-from jobs.rehearsal import Rehearsal, Trained
+from jobs.refitting import Fitted
+from jobs.rehearsal import Rehearsal
+from jobs.retraining import Trained
 from ranker.channels import CHANNELS
 from ranker.recommend import Draft
 from streams.recorded import Entry, Query, first_of, moment_before, read
@@ -38,6 +40,7 @@ class Replay:
 
     answers: list[Answer] = field(default_factory=list)
     trained: list[Trained] = field(default_factory=list)
+    users: list[Fitted] = field(default_factory=list)
     lines: int = 0
     events: int = 0
     seconds: float = 0.0
@@ -72,6 +75,7 @@ def replay(
         learn_from_ms=learn_from(stream, first, settings) if ranker and first is not None else None,
         train_from_ms=first or 0,
         channels=channels,
+        learn_user=settings.tuning.user == "transformer",
     )
     found = Replay()
     started = time.perf_counter()
@@ -81,7 +85,7 @@ def replay(
             if found.lines % EVERY == 0:
                 progress(found.lines)
     found.seconds = time.perf_counter() - started
-    found.trained = shop.trained
+    found.trained, found.users = shop.trained, shop.users
     return found
 
 

@@ -11,14 +11,16 @@ from typing import Final
 import msgspec
 
 from core.errors import FutureLeak
+from evaluation.ablation import Ablation
 from evaluation.bootstrap import Interval
 from evaluation.channels import Channel
 from evaluation.compare import HEADLINE, Comparison, Row
 from evaluation.provenance import Changed
 from evaluation.wording import against, between, exceptions, headline, label, moment, number, percent, signed, verdict
 
-TERMINAL_METRICS: Final = (HEADLINE, "recall@10", "hit@10", "auc")
-TERMINAL_FIGURES: Final = ("coverage@10", "p50_ms", "p99_ms")
+ACCURACY: Final = (HEADLINE, "recall@10", "hit@10", "auc")
+CHARACTER: Final = ("novelty@10", "popularity lift@10")
+LISTS: Final = ("coverage@10", "gini@10", "p50_ms", "p99_ms")
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +57,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     split: int  # what is before this time could be learnt from before the first query, ms
     comparison: Comparison
     channels: tuple[Channel, ...] = ()
+    cold_start: dict[str, tuple[Channel, ...]] = {}  # channels in the slices of new shoppers and of new items
+    ablations: tuple[Ablation, ...] = ()
     jobs: tuple[Job, ...] = ()
     artefacts: tuple[Artefact, ...] = ()
     machine: str = ""
@@ -85,29 +89,33 @@ def from_json(data: bytes) -> Report:
 
 
 def print_table(report: Report) -> str:
-    """Headline, systems, differences and slices in aligned columns of plain text."""
+    """Headline, systems, differences, slices, channels and ablation in aligned columns of plain text."""
     found = report.comparison
     asked = (
         f"{found.queries:,} queries of {found.shoppers:,} shoppers, {moment(found.first)} to {moment(found.last)} UTC"
     )
-    parts = [
-        [f"{report.stream}: {headline(found)}", asked],
-        _aligned(list(_system_lines(found.rows))),
-        _aligned(list(_difference_lines(found))),
-    ]
+    tables = (
+        _system_lines(found.rows, ACCURACY, ()),
+        _system_lines(found.rows, CHARACTER, LISTS),
+        _difference_lines(found),
+        _channel_lines(report),
+        _ablation_lines(report.ablations),
+    )
+    parts = [[f"{report.stream}: {headline(found)}", asked], *(_aligned(list(lines)) for lines in tables)]
     worse = exceptions(found)
     if worse:
         parts.append([worse])
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def _system_lines(rows: Sequence[Row]) -> Iterator[list[str]]:
-    metrics = [name for name in TERMINAL_METRICS if any(name in row.metrics for row in rows)]
-    figures = [name for name in TERMINAL_FIGURES if any(name in row.lists for row in rows)]
+def _system_lines(rows: Sequence[Row], wanted: Sequence[str], of_lists: Sequence[str]) -> Iterator[list[str]]:
+    metrics = [name for name in wanted if any(name in row.metrics for row in rows)]
+    figures = [name for name in of_lists if any(name in row.lists for row in rows)]
+    if not metrics and not figures:
+        return
     yield ["system", *map(label, metrics), *map(label, figures)]
     for row in rows:
-        told = [row.metrics.get(name) for name in metrics]
-        cells = ["–" if one is None else f"{number(one.mean)} {between(one)}" for one in told]
+        cells = [_cell(row.metrics.get(name)) for name in metrics]
         yield [row.system, *cells, *(list_figure(name, row.lists.get(name)) for name in figures)]
 
 
@@ -115,17 +123,53 @@ def _difference_lines(found: Comparison) -> Iterator[list[str]]:
     """All queries against every system, each slice against the strongest in it."""
     if not found.differences:
         return
-    yield ["against", f"{label(HEADLINE)} above", "it is", "queries"]
+    yield ["against", "queries", found.subject, f"{label(HEADLINE)} above", "it is"]
     for one in found.differences:
-        yield _difference_line(one.reference, one.metrics[HEADLINE], found.queries)
+        yield _difference_line(one.reference, found.queries, _level(found.rows, found.subject), one.metrics[HEADLINE])
     for part in found.slices:
         difference = against(part.differences, part.reference)
         if difference is not None:
-            yield _difference_line(f"{part.reference}, {part.name}", difference, part.queries)
+            name, level = f"{part.name}: {part.reference}", _level(part.rows, found.subject)
+            yield _difference_line(name, part.queries, level, difference)
 
 
-def _difference_line(name: str, difference: Interval, queries: int) -> list[str]:
-    return [name, f"{signed(difference.mean)} {between(difference)}", verdict(difference), f"{queries:,}"]
+def _difference_line(name: str, queries: int, level: Interval, difference: Interval) -> list[str]:
+    return [name, f"{queries:,}", _cell(level), _difference(difference), verdict(difference)]
+
+
+def _level(rows: Sequence[Row], system: str) -> Interval:
+    return next(row.metrics[HEADLINE] for row in rows if row.system == system)
+
+
+def _channel_lines(report: Report) -> Iterator[list[str]]:
+    """Of all queries, and the recall alone for new shoppers and new items."""
+    if not report.channels:
+        return
+    apart = {name: {one.channel: one.recall for one in found} for name, found in report.cold_start.items() if found}
+    yield ["channel", "quota", "recall at quota", "found by it alone", "of shown", *apart]
+    for one in report.channels:
+        alone = f"{one.alone:,} ({percent(one.alone_share)})"
+        recalls = [_cell(found.get(one.channel)) for found in apart.values()]
+        yield [one.channel, f"{one.quota:,}", _cell(one.recall), alone, percent(one.shown), *recalls]
+
+
+def _ablation_lines(rows: Sequence[Ablation]) -> Iterator[list[str]]:
+    """What all parts have above all but one."""
+    if not rows:
+        return
+    told = list(dict.fromkeys(name for one in rows for name in one.slices))
+    yield ["without", "queries", f"{label(HEADLINE)} lost", *told]
+    for one in rows:
+        slices = [_difference(one.slices.get(name)) for name in told]
+        yield [one.without, f"{one.queries:,}", _difference(one.metrics[HEADLINE]), *slices]
+
+
+def _cell(figure: Interval | None) -> str:
+    return "–" if figure is None else f"{number(figure.mean)} {between(figure)}"
+
+
+def _difference(figure: Interval | None) -> str:
+    return "–" if figure is None else f"{signed(figure.mean)} {between(figure)}"
 
 
 def list_figure(name: str, value: float | None) -> str:

@@ -29,7 +29,6 @@ from evaluation.wording import (
     moment,
     more_is_better,
     number,
-    percent,
 )
 
 
@@ -139,33 +138,6 @@ def course(report: Report) -> Element | None:
             legend,
         ),
         details("The values", table("Each stretch of time.", ["from, UTC", "queries", *colours], body)),
-    )
-
-
-def channels(report: Report) -> Element | None:
-    """What each retrieval channel brings."""
-    if not report.channels:
-        return None
-    rows = [Bar(one.channel, one.recall, "ours", one.shown) for one in report.channels]
-    body = [
-        [
-            row_head(one.channel),
-            figure_cell(f"{one.quota:,}"),
-            interval_cell(one.recall),
-            figure_cell(f"{one.alone:,}", f"{percent(one.alone_share)} of targets"),
-            figure_cell(percent(one.shown)),
-        ]
-        for one in report.channels
-    ]
-    heads = ["", "quota", "recall at quota", "found by it alone", "share of shown"]
-    return section(
-        "Where candidates come from",
-        figure(
-            bars(rows, "Recall at quota by channel"),
-            "Bar: recall of the channel's own candidates, before ranking. Thin line below it: share of the first ten "
-            "places that the channel had proposed. Channels overlap, so neither adds up to 1.",
-        ),
-        table("Each retrieval channel.", heads, body),
     )
 
 

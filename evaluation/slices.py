@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -54,9 +54,22 @@ def _aiming_at(answer: Answered, targets: frozenset[str]) -> Answered:
     return answer if targets == answer.targets else msgspec.structs.replace(answer, targets=targets)
 
 
+def visits(answers: Sequence[Answered]) -> list[Answered]:
+    """Queries that asked for a list out of the whole catalogue."""
+    return [answer for answer in answers if answer.shown is None]
+
+
+def shown(answers: Sequence[Answered]) -> list[Answered]:
+    """Queries that asked for the order of a shown list."""
+    return [answer for answer in answers if answer.shown is not None]
+
+
 SLICES: Final[tuple[tuple[str, str, Choice], ...]] = (
+    ("visits", "a list out of the whole catalogue was asked for, as the shopper came back", visits),
+    ("shown lists", "the items of a list that was shown were to be put in order", shown),
     ("first-time shoppers", "nothing was known of the shopper before the query", first_time),
     ("heavy shoppers", "the tenth of the shoppers who bought the most different items", heavy),
     ("items new to the shopper", "what the shopper had bought before is struck from targets and lists", only_new),
     ("cold items", "only targets nobody had touched before the query count", cold),
 )
+COLD_START: Final[Mapping[str, Choice]] = {name: choose for name, _, choose in SLICES if choose in (first_time, cold)}

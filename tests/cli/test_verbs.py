@@ -52,7 +52,9 @@ def test_a_replay_without_a_ranker_trains_none(headwater: Run, stream: Path) -> 
 
 
 def test_an_evaluation_writes_the_page_and_its_twin(headwater: Run, stream: Path, folder: Path) -> None:
-    code, said, _ = headwater("evaluate", stream, "--report", "reports/r.html", "--test-from", "2025-01-20")
+    code, said, _ = headwater(
+        "evaluate", stream, "--report", "reports/r.html", "--test-from", "2025-01-20", "--ablate", "20"
+    )
     assert code == 0
     assert "recent popularity" in said
     assert "reports/r.html, reports/r.json" in said

@@ -1,17 +1,23 @@
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from core.errors import BadInput
-from core.settings import AttributionSettings, Settings
+from core.errors import BadInput, FutureLeak
+from core.events import Event
+from core.profile import Profile
+from core.settings import AttributionSettings, EaseSettings, Settings
 from evaluation.bootstrap import Interval
 from evaluation.evaluate import Evaluation, run
 from evaluation.report import Report
 from evaluation.wording import against
+from ranker import ease
+from ranker.ease import Ease
 from streams.recorded import Entry
 from tests.factories import (
     DAY,
@@ -161,8 +167,8 @@ def test_a_log_in_which_nothing_can_be_asked_says_so(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------- whole logs
-def evaluated(folder: Path, log: Sequence[Entry]) -> Report:
-    return run(recorded(folder, log), SETTINGS, None)
+def evaluated(folder: Path, log: Sequence[Entry], settings: Settings = SETTINGS, ablate: int = 0) -> Report:
+    return run(recorded(folder, log), settings, None, ablate=ablate)
 
 
 def difference(report: Report, reference: str) -> Interval:
@@ -173,7 +179,7 @@ def difference(report: Report, reference: str) -> Interval:
 
 @pytest.fixture(scope="module")
 def habits(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    return evaluated(tmp_path_factory.mktemp("habits"), habits_log(days=16))
+    return evaluated(tmp_path_factory.mktemp("habits"), habits_log(days=16), ablate=1_000)
 
 
 def test_where_shoppers_have_tastes_the_product_beats_every_baseline(habits: Report) -> None:
@@ -187,7 +193,7 @@ def test_where_nobody_has_a_taste_nothing_is_better_than_anything(tmp_path: Path
     for seed in (1, 2, 3):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        report = evaluated(folder, shuffled_items(habits_log(days=16), seed))
+        report = evaluated(folder, shuffled_items(habits_log(shoppers=20, days=11), seed))
         better.update(one.reference for one in report.comparison.differences if one.metrics["ndcg@10"].low > 0)
     assert all(draws < 2 for draws in better.values()), better
 
@@ -196,21 +202,63 @@ def test_a_report_tells_how_it_came_about(habits: Report) -> None:
     assert T + 12 * DAY < habits.split < T + 14 * DAY
     assert [job.ts for job in habits.jobs] == sorted(job.ts for job in habits.jobs)
     assert habits.jobs
-    assert sum(one.queries for one in habits.artefacts) <= habits.comparison.asked
+    kinds = {one.name.rpartition(" ")[0] for one in habits.artefacts}
+    assert kinds == {"ranker", "model of histories"}
+    for kind in kinds:
+        some = [one for one in habits.artefacts if one.name.startswith(kind)]
+        assert sum(one.queries for one in some) <= habits.comparison.asked
+        assert [one.name for one in some] == [f"{kind} {n}" for n in range(1, len(some) + 1)]
     assert all(one.max_event_time < one.first_query <= one.last_query for one in habits.artefacts)
     assert {one.channel for one in habits.channels} >= {"own", "bought", "trending"}
-    assert "text" not in {one.channel for one in habits.channels}
+    assert not {"text", "next"} & {one.channel for one in habits.channels}
     assert habits.notes == (
         "Targets of a visit are the items of its purchase events; of a shown list, what was clicked.",
     )
     assert "training.min_groups" in {one.name for one in habits.settings}
 
 
+def test_what_each_part_is_worth_is_told(habits: Report) -> None:
+    lost = {one.without: one for one in habits.ablations}
+    assert lost.keys() == {"the ranker", *(one.channel for one in habits.channels)}
+    assert lost["the ranker"].metrics["ndcg@10"].low > 0
+    assert lost["the ranker"].queries == habits.comparison.queries  # few enough for all to be asked
+
+
+def test_a_model_that_has_seen_what_it_is_asked_about_stops_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that fits from events that are still to come, as one with a wrong clock would."""
+    honest = ease.fit
+
+    def ahead(profiles: Iterable[Profile], now_ms: int, settings: EaseSettings) -> Ease | None:
+        found = honest(profiles, now_ms, settings)
+        return found and replace(found, max_event_ms=now_ms + DAY)
+
+    monkeypatch.setattr("ranker.ease.fit", ahead)
+    daily = msgspec.structs.replace(SETTINGS, ease=EaseSettings(every_s=DAY / 1000))
+    with pytest.raises(FutureLeak, match="model of histories 1 must have seen only events before"):
+        evaluated(tmp_path, habits_log(days=6), daily)
+
+
+def test_shoppers_who_are_there_for_the_first_time_are_told_apart(tmp_path: Path) -> None:
+    """In the newest days everybody is somebody else, of whom nothing is known."""
+    log = [
+        msgspec.structs.replace(one, user_id=f"new-{one.user_id}-{one.ts // DAY}")
+        if isinstance(one, Event) and one.ts > T + 6 * DAY
+        else one
+        for one in habits_log(days=8)
+    ]
+    report = evaluated(tmp_path, log)
+    assert {one.channel for one in report.cold_start["first-time shoppers"]} == {"trending", "new"}
+    assert report.cold_start["cold items"] == ()
+
+
 def test_two_runs_give_the_same_figures(tmp_path: Path) -> None:
-    log = habits_log(days=8)
-    one, other = evaluated(tmp_path, log), evaluated(tmp_path, log)
+    log = habits_log(days=6)
+    one, other = (evaluated(tmp_path, log, ablate=20) for _ in range(2))
     assert [row.metrics for row in one.comparison.rows] == [row.metrics for row in other.comparison.rows]
     assert one.channels == other.channels
+    assert one.ablations == other.ablations
 
 
 def test_categories_are_not_counted_among_the_items(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
+from evaluation.ablation import ablations
 from evaluation.bootstrap import Interval
 from evaluation.channels import channel_table
 from evaluation.charts import Bar, bars, forest, scale
@@ -17,6 +18,7 @@ from tests.evaluation.answers import DAY, T, random_answers
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 NASTY = "<script>alert('x')</script> & \"co\""
 GOOD, FAIR = (random_answers(skill, seed=n) for n, skill in enumerate((0.5, 0.3)))
+BARE = [msgspec.structs.replace(one, candidates=(), channels={}, latency_ms=None) for one in GOOD]
 
 
 def report(name: str = "co-occurrence") -> Report:
@@ -28,6 +30,8 @@ def report(name: str = "co-occurrence") -> Report:
             msgspec.structs.replace(one, channel=f"{one.channel} {name}")
             for one in channel_table(GOOD, {"own": 5, "trending": 20}, draws=20)
         ),
+        cold_start={"cold items": channel_table(GOOD, {"trending": 20}, draws=20), "first-time shoppers": ()},
+        ablations=tuple(msgspec.structs.replace(one, without=name) for one in ablations(BARE, {"own": BARE}, draws=20)),
         jobs=(Job(ts=T + DAY, kind=f"train {name}", groups=9, seconds=1.5, metrics={name: 0.3}, note=name),),
         artefacts=(Artefact(name=name, max_event_time=T - 1, first_query=T, last_query=T + DAY, queries=3),),
         machine=name,
@@ -89,13 +93,23 @@ def test_the_page_asks_for_nothing_from_elsewhere() -> None:
 
 def test_every_picture_says_in_words_what_it_shows_and_has_a_caption() -> None:
     pictures = [a for a in PAGE.every("svg") if a.get("role") == "img"]
-    assert len(pictures) == len(PAGE.every("figure")) == len(PAGE.every("figcaption")) == 5
+    assert len(pictures) == len(PAGE.every("figure")) == len(PAGE.every("figcaption")) == 6
     assert all(a.get("aria-label") for a in pictures)
     assert "headwater ." in (pictures[0]["aria-label"] or "")
 
 
+def test_new_shoppers_and_new_items_have_tables_of_their_own() -> None:
+    captions = re.findall(r"<caption><span>(.*?)</span>", HTML)
+    assert [one.partition(":")[0] for one in captions if one.startswith(("First-time", "Cold"))] == [
+        "First-time shoppers",
+        "Cold items",
+    ]
+    assert "Each retrieval channel, cold items." in captions
+    assert "Each retrieval channel, first-time shoppers." not in captions  # none of them brought anything
+
+
 def test_every_table_has_a_caption_and_heads_with_a_scope() -> None:
-    assert len(PAGE.every("table")) == len(PAGE.every("caption")) == 8
+    assert len(PAGE.every("table")) == len(PAGE.every("caption")) == 12
     assert all(a.get("scope") in ("row", "col") for a in PAGE.every("th"))
 
 

@@ -12,6 +12,7 @@ from core.errors import BadInput, Missing
 from evaluation.replay import Replay, first_query, replay, steady_memory, write_answers
 from streams.recorded import Entry, Query
 from tests.factories import DAY, HOUR, T, event, habits_log, in_time_order, item, recorded, small_settings
+from tests.towers import chains, embedder_of, small_towers, tower_settings
 
 SETTINGS = small_settings(min_groups=60)
 _numbers = count()
@@ -113,6 +114,21 @@ def test_a_second_run_gives_the_same_lists(stream: Path) -> None:
     assert len(one.answers) == 40
     assert one.trained
     assert [(a.query, a.items) for a in one.answers] == [(a.query, a.items) for a in other.answers]
+
+
+def test_user_vectors_are_learnt_where_the_settings_ask_for_them_and_again_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_towers(monkeypatch)
+    asked = [query(f"u{n}", ts=T + 6 * DAY + n * HOUR) for n in range(20)]
+    path, settings = recorded(tmp_path, in_time_order(*asked, *chains(days=8))), tower_settings()
+    one, other = (replay(path, settings, embedder_of(settings)) for _ in range(2))
+    assert [made.max_event_ms < made.ts for made in one.users] == [True] * len(one.users)
+    assert one.users
+    assert [a.items for a in one.answers] == [a.items for a in other.answers]
+    plain = replay(path, tower_settings(user="mean"), embedder_of(settings))
+    assert plain.users == []
+    assert [a.items for a in plain.answers] != [a.items for a in one.answers]
 
 
 def test_rankers_are_trained_on_event_time_from_the_first_query_on_or_not_at_all(stream: Path) -> None:

@@ -2,15 +2,18 @@ import msgspec
 import pytest
 
 from core.errors import FutureLeak
+from evaluation.ablation import ablations
 from evaluation.bootstrap import Interval
 from evaluation.channels import channel_table
 from evaluation.compare import compare
 from evaluation.provenance import Changed
 from evaluation.report import Artefact, Job, Report, from_json, print_table, to_json
-from evaluation.wording import exceptions, headline, number, verdict
+from evaluation.slices import COLD_START
+from evaluation.wording import between, exceptions, headline, number, verdict
 from tests.evaluation.answers import DAY, T, random_answers
 
 GOOD, FAIR, POOR = (random_answers(skill, seed=n) for n, skill in enumerate((0.5, 0.3, 0.0)))
+LESS = [msgspec.structs.replace(one, candidates=(), channels={}, latency_ms=None) for one in FAIR]
 COMPARISON = compare({"headwater": GOOD, "co-occurrence": FAIR, "text only": POOR}, "headwater", draws=200)
 
 
@@ -20,6 +23,10 @@ def report(**more: object) -> Report:
         split=T,
         comparison=COMPARISON,
         channels=channel_table(GOOD, {"own": 5, "trending": 20}, draws=50),
+        cold_start={
+            name: channel_table(choose(GOOD), {"trending": 20}, draws=50) for name, choose in COLD_START.items()
+        },
+        ablations=ablations(GOOD, {"the ranker": LESS}, draws=50),
         jobs=(Job(ts=T + DAY, kind="train ranker", groups=4_000, seconds=12.5, metrics={"ndcg@10": 0.31}),),
         artefacts=(
             Artefact(name="ranker 1", max_event_time=T - 1, first_query=T, last_query=T + 9 * DAY, queries=300),
@@ -110,11 +117,27 @@ def test_a_rounded_nothing_has_no_sign() -> None:
 def test_the_table_is_aligned_plain_text() -> None:
     text = print_table(report())
     assert "\x1b" not in text
-    block = text.split("\n\n")[1].splitlines()
-    assert [line.split("  ")[0] for line in block] == ["system", "headwater", "co-occurrence", "text only"]
-    assert len({line.index("]") for line in block[1:]}) == 1
+    for block in (part.splitlines() for part in text.split("\n\n")[1:3]):
+        assert [line.split("  ")[0] for line in block] == ["system", "headwater", "co-occurrence", "text only"]
+    assert len({line.index("]") for line in text.split("\n\n")[1].splitlines()[1:]}) == 1
     assert all(line == line.rstrip() for line in text.splitlines())
     assert "better" in text
+
+
+def test_the_table_tells_of_channels_and_of_what_is_lost_without_each_part() -> None:
+    tables = {block.split()[0]: block.splitlines() for block in print_table(report()).split("\n\n")}
+    assert tables["channel"][0].endswith("first-time shoppers         cold items")
+    own, trending = (next(line for line in tables["channel"] if line.startswith(name)) for name in ("own", "trending"))
+    assert own.endswith("–")  # it brought nothing for a cold start
+    assert trending.endswith("]")
+    assert tables["without"][1].startswith("the ranker      300  +.")
+
+
+def test_the_table_tells_how_good_it_is_in_each_slice() -> None:
+    (line,) = [one for one in print_table(report()).splitlines() if one.startswith("cold items: ")]
+    part = next(one for one in COMPARISON.slices if one.name == "cold items")
+    figure = part.rows[0].metrics["ndcg@10"]
+    assert f" {part.queries}  {number(figure.mean)} {between(figure)}  +." in line
 
 
 def test_the_table_of_one_system_has_no_differences() -> None:

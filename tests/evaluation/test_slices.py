@@ -1,5 +1,5 @@
 from evaluation.metrics import Answered
-from evaluation.slices import cold, first_time, heavy, only_new
+from evaluation.slices import COLD_START, cold, first_time, heavy, only_new, shown, visits
 from tests.evaluation.answers import answered
 
 
@@ -39,3 +39,12 @@ def test_what_was_bought_leaves_targets_and_lists_of_the_new() -> None:
 def test_a_shown_list_keeps_what_was_shown() -> None:
     [one] = only_new([answered("ab", "ab", shown=("a", "b"), bought=frozenset("a"))])
     assert (one.items, one.targets) == (("a", "b"), frozenset("b"))
+
+
+def test_shown_lists_and_visits_are_told_apart() -> None:
+    answers = [answered(query_id="1"), answered("ab", query_id="2", shown=("a", "b"))]
+    assert (ids(visits(answers)), ids(shown(answers))) == (["1"], ["2"])
+
+
+def test_a_cold_start_is_that_of_a_shopper_or_of_an_item() -> None:
+    assert dict(COLD_START) == {"first-time shoppers": first_time, "cold items": cold}
