@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import msgspec
@@ -22,11 +20,12 @@ from jobs.history import PROGRESS, runs
 from jobs.train import run as train_ranker
 from models.encoder import Encoder
 from ranker.bundle import encoder_in, open_bundle
+from tests.crash.trainer_child import begin
 from tests.factories import fill, small_settings
 from tests.jobs.test_train_encoder import NOW, SMALL, in_groups
 from tests.models.tiny import tiny_encoder
 
-ROOT = Path(__file__).parents[2]
+WITHIN_S = 300.0  # a run ends in seconds; on a busy machine in minutes
 ALL = ("train", "encoder", "--force")
 
 
@@ -50,28 +49,27 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
-def begin(settings: Settings, *verb: str) -> subprocess.Popen[bytes]:
+def start(settings: Settings, *verb: str) -> BaseProcess:
     toml = settings.bundles.path.with_name("headwater.toml")
-    command = [sys.executable, "-m", "tests.crash.trainer_child", *verb, "--settings", str(toml)]
-    quiet = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=quiet)
+    return begin((*verb, "--settings", str(toml)))
 
 
 def ends(settings: Settings, *verb: str) -> None:
-    assert begin(settings, *verb).wait(timeout=100) == 0
+    child = start(settings, *verb)
+    child.join(WITHIN_S)
+    assert child.exitcode == 0
 
 
 def kill_when(settings: Settings, reached: Callable[[], bool], then_s: float = 0.0) -> bool:
     """Kill a run a little after something is true; False where it ended before."""
-    child, until = begin(settings, *ALL), time.monotonic() + 100
-    while child.poll() is None and not reached():
+    child, until = start(settings, *ALL), time.monotonic() + WITHIN_S
+    while child.is_alive() and not reached():
         assert time.monotonic() < until
         time.sleep(0.002)
     time.sleep(then_s)
-    killed = child.poll() is None
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    return killed
+    child.kill()
+    child.join()
+    return child.exitcode == -signal.SIGKILL
 
 
 def works_on(settings: Settings, what: str) -> Callable[[], bool]:

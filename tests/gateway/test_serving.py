@@ -92,7 +92,7 @@ def test_a_second_gateway_on_the_same_log_is_refused_and_frees_its_port(settings
         port = free.getsockname()[1]
     other = msgspec.structs.replace(settings, gateway=GatewaySettings(port=port))
     with served(gateway):
-        with pytest.raises(Unavailable, match="is in use: .*process"):
+        with pytest.raises(Unavailable, match=r"is in use: .*process"):
             Gateway(other, None, now_ms)
         listen(other.gateway).close()
 
