@@ -14,6 +14,7 @@ from core.settings import Settings
 from evaluation.evaluate import Evaluation
 from evaluation.replay import replay
 from jobs.rehearsal import Rehearsal
+from jobs.retraining import Retraining, Trained
 from ranker.user_vector import Transformer
 from streams.recorded import Entry, Query
 from tests.factories import (
@@ -243,11 +244,15 @@ def test_an_evaluation_asks_and_answers_the_same_before_another_future(tmp_path:
     assert before == other
 
 
-def test_an_evaluation_whose_ranker_has_seen_the_future_is_not_reported(tmp_path: Path) -> None:
+def test_an_evaluation_whose_ranker_has_seen_the_future_is_not_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Retraining.train
+
+    def ahead(self: Retraining, now_ms: int, newest_ms: int) -> Trained | None:
+        return honest(self, now_ms, newest_ms + DAY)
+
+    monkeypatch.setattr(Retraining, "train", ahead)
     evaluation = Evaluation(recorded(tmp_path, LOG), SETTINGS, None, BEGIN, 0)
-    evaluation.run(lambda *_: None)
-    made = evaluation._shop.trained
-    assert made
-    made[0] = replace(made[0], max_event_ms=made[0].max_event_ms + DAY)
     with pytest.raises(FutureLeak, match="ranker 1 must have seen only events before"):
-        evaluation._report()
+        evaluation.run(lambda *_: None)
