@@ -112,7 +112,7 @@ class Explainer:
 
     def _worded(self, row: int) -> Reason | None:
         item = self.live.items[row]
-        word = wording.telling(self.ctx.words, item, self.live.words) if item is not None else None
+        word = wording.telling(self.ctx.words, item) if item is not None else None
         return Reason("words", f"you often choose “{word}”") if word is not None else None
 
     def _similar(self, row: int) -> Reason | None:

@@ -35,28 +35,31 @@ class Said(NamedTuple):
     known: NDArray[np.bool_]
     rare: Floats
 
-    def newest(self) -> Said:
-        return Said(self.buckets[:NEWEST], self.known[:NEWEST], self.rare[:NEWEST])
+    def of(self, places: slice | NDArray[np.bool_]) -> Said:
+        return Said(self.buckets[places], self.known[places], self.rare[places])
+
+
+class Taken(NamedTuple):
+    """How much of each word was taken: distinct buckets, how much of each, and the lift of every bucket.
+
+    The lift is the log of a word's share in what the shopper took over its usual share. Of words that were not taken
+    it is the same for all.
+    """
+
+    held: NDArray[np.int64]
+    amounts: NDArray[np.float64]
+    lift: Floats  # (BUCKETS,)
 
 
 class Taste(NamedTuple):
-    """What a shopper took, newest first: rows, how much each counts now, when, whether at the last visit, its words.
-
-    `counts` says how much of each word was taken, by bucket.
-    """
+    """What a shopper took, newest first: rows, how much each counts now, when, whether at the last visit, its words."""
 
     rows: Rows
     amounts: NDArray[np.float64]
     last: NDArray[np.float64]
     visit: NDArray[np.bool_]
     said: Said
-    counts: NDArray[np.float64]
-
-    def newest(self) -> Taste:
-        near = slice(NEWEST)
-        return Taste(
-            self.rows[near], self.amounts[near], self.last[near], self.visit[near], self.said.newest(), self.counts
-        )
+    taken: Taken
 
 
 def taste(
@@ -77,46 +80,44 @@ def taste(
     mine = mine[np.lexsort((own[mine], -last[mine]))]
     amounts = np.log1p(strength[mine]) * np.exp2(-np.maximum(now - last[mine], 0) / FADE_MS)
     said = _said(words.single, own[mine])
-    return Taste(own[mine], amounts, last[mine], np.isin(own[mine], visit), said, _counts(said, amounts))
+    taken = _taken(words.single, said, amounts)
+    return Taste(own[mine], amounts, last[mine], np.isin(own[mine], visit), said, taken)
 
 
 def lift(taste: Taste, rows: Rows, words: Words) -> Floats:
     """Mean lift of the words of items, 0 where none tells anything; empty for a shopper who took nothing with words."""
-    if not taste.said.known.any():
+    if not len(taste.taken.held):
         return np.zeros(0, np.float32)
-    said = _said(words.single, rows)
-    mean: Floats = np.nan_to_num(_mean(_lift(words.single, said, taste.counts), said.known)).astype(np.float32)
+    buckets, known = words.single.telling(rows)
+    mean: Floats = np.nan_to_num(_mean(taste.taken.lift[buckets], known)).astype(np.float32)
     return mean
 
 
-def telling(taste: Taste, item: Item, words: Words) -> str | None:
+def telling(taste: Taste, item: Item) -> str | None:
     """The word of a title that the shopper takes most above others; None where there is none."""
-    own = [one for one in title_words(item) if taste.counts[bucket_of(one)] > 0 and not one.isdigit()]
-    buckets = np.array([bucket_of(one) for one in own], np.int32)
-    if not own:
-        return None
-    lifts = _lift(words.single, Said(buckets, np.ones(len(own), np.bool_), words.single.rarity(buckets)), taste.counts)
-    return own[int(lifts.argmax())] if lifts.max() > 0 else None
+    held, lift = taste.taken.held, taste.taken.lift
+    own = [one for one in title_words(item) if not one.isdigit() and bucket_of(one) in held]
+    word = max(own, key=lambda one: float(lift[bucket_of(one)]), default=None)
+    return word if word is not None and lift[bucket_of(word)] > 0 else None
 
 
 def columns(taste: Taste, rows: Rows, now: int, words: Words) -> list[NDArray[Any]]:
     """All of `NAMES`, by candidate."""
     if not len(taste.rows) or not len(rows) or not words.single.items:
         return [np.full(len(rows), np.nan, np.float32)] * len(NAMES)
-    said = _said(words.single, rows)
-    lifts = _lift(words.single, said, taste.counts)
-    visit = _lift(words.single, said, _counts(taste.said, np.where(taste.visit, taste.amounts, 0.0)))
-    pairs = _said(words.pairs, rows)
-    pair = _lift(words.pairs, pairs, _counts(_said(words.pairs, taste.rows), taste.amounts))
+    said, pairs = _said(words.single, rows), _said(words.pairs, rows)
+    lifts = taste.taken.lift[said.buckets]
+    visit = _taken(words.single, taste.said.of(taste.visit), taste.amounts[taste.visit])
+    pair = _taken(words.pairs, _said(words.pairs, taste.rows), taste.amounts)
     return [
         _mean(lifts, said.known),
         _mean(lifts * said.rare, said.known, said.rare),
         _most(lifts, said.known),
         -_most(-lifts, said.known),
-        _mean(visit, said.known),
-        _mean(pair, pairs.known),
-        _taste(words.single, said, taste),
-        *_variants(rows, said, taste.newest(), now),
+        _mean(visit.lift[said.buckets], said.known),
+        _mean(pair.lift[pairs.buckets], pairs.known),
+        _taste(words.single, said, taste.taken),
+        *_variants(rows, said, taste, now),
     ]
 
 
@@ -125,19 +126,14 @@ def _said(counted: Counted, rows: Rows) -> Said:
     return Said(buckets, known, np.where(known, counted.rarity(buckets), 0.0).astype(np.float32))
 
 
-def _counts(theirs: Said, amounts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much of each word was taken, by bucket."""
+def _taken(counted: Counted, theirs: Said, amounts: NDArray[np.float64]) -> Taken:
     each = np.broadcast_to(amounts[:, None], theirs.buckets.shape)
-    return np.bincount(theirs.buckets[theirs.known], each[theirs.known], BUCKETS).astype(np.float64, copy=False)
-
-
-def _lift(counted: Counted, said: Said, counts: NDArray[np.float64]) -> Floats:
-    """Log of the share of each word in what the shopper took over its usual share."""
-    usual = counted.usual(said.buckets)
-    lifted: Floats = np.log((counts[said.buckets] + PRIOR * usual) / ((counts.sum() + PRIOR) * usual)).astype(
-        np.float32
-    )
-    return lifted
+    found, place = np.unique(theirs.buckets[theirs.known], return_inverse=True)
+    held, sums = found.astype(np.int64), np.bincount(place, each[theirs.known], len(found)).astype(np.float64)
+    whole, usual = sums.sum() + PRIOR, counted.usual(held)
+    lift = np.full(BUCKETS, np.log(PRIOR / whole), np.float32)
+    lift[held] = np.log((sums + PRIOR * usual) / (whole * usual))
+    return Taken(held, sums, lift)
 
 
 def _mean(values: Floats, known: NDArray[np.bool_], weights: Floats | None = None) -> NDArray[Any]:
@@ -151,13 +147,12 @@ def _most(values: Floats, known: NDArray[np.bool_]) -> NDArray[Any]:
     return np.where(np.isfinite(highest), highest, np.nan)
 
 
-def _taste(counted: Counted, said: Said, taste: Taste) -> NDArray[Any]:
+def _taste(counted: Counted, said: Said, taken: Taken) -> NDArray[Any]:
     """Cosine of the title with all that was taken, the rarer a word the heavier."""
-    counts, used = taste.counts, np.unique(taste.said.buckets[taste.said.known])
-    amounts = np.zeros(BUCKETS, np.float32)
-    amounts[used] = np.log1p(counts[used]) * counted.rarity(used)
-    length = float(np.linalg.norm(amounts[used]))
-    return np.asarray((_unit(said) * amounts[said.buckets]).sum(1) / length) if length else np.zeros(len(said.rare))
+    weights = np.zeros(BUCKETS, np.float32)
+    weights[taken.held] = np.log1p(taken.amounts) * counted.rarity(taken.held)
+    length = float(np.linalg.norm(weights[taken.held]))
+    return np.asarray((_unit(said) * weights[said.buckets]).sum(1) / length) if length else np.zeros(len(said.rare))
 
 
 def _unit(said: Said) -> Floats:
@@ -169,25 +164,27 @@ def _unit(said: Said) -> Floats:
 
 def _variants(rows: Rows, said: Said, taste: Taste, now: int) -> list[NDArray[Any]]:
     """How alike the title is to one taken: the nearest, the nearest of the last visit, all of them, and when."""
-    alike = _alike(said, taste.said)
-    alike[rows[:, None] == taste.rows] = 0.0  # that it was taken itself others tell
+    near = slice(NEWEST)
+    alike = _alike(said, taste.said.of(near), taste.taken.held)
+    alike[rows[:, None] == taste.rows[near]] = 0.0  # that it was taken itself others tell
     nearest = alike.argmax(1)
     highest = alike[np.arange(len(rows)), nearest]
-    age = np.maximum(now - taste.last, 0)
-    near = np.where(alike > ALIKE, alike, 0.0) @ np.exp2(-age / FADE_MS)
+    age = np.maximum(now - taste.last[near], 0)
+    faded = np.where(alike > ALIKE, alike, 0.0) @ np.exp2(-age / FADE_MS)
     since = np.where(highest > ALIKE, np.log1p(age[nearest] / 1000.0), np.nan)
-    return [highest, np.where(taste.visit, alike, 0.0).max(1), near, since]
+    return [highest, np.where(taste.visit[near], alike, 0.0).max(1), faded, since]
 
 
-def _alike(said: Said, theirs: Said) -> Floats:
-    """Cosines of titles, `(said, theirs)`, over the words that `theirs` hold."""
-    held, place = np.unique(theirs.buckets[theirs.known], return_inverse=True)
+def _alike(said: Said, theirs: Said, held: NDArray[np.int64]) -> Floats:
+    """Cosines of titles, `(said, theirs)`, over the words `held`, which are all that `theirs` have."""
     column = np.full(BUCKETS, -1)
     column[held] = np.arange(len(held))
-    other = np.zeros((len(theirs.known), len(held)), np.float32)
-    other[np.nonzero(theirs.known)[0], place] = _unit(theirs)[theirs.known]
-    mine = np.zeros((len(said.known), len(held)), np.float32)
+    mine: Floats = _spread(said, column, len(held)) @ _spread(theirs, column, len(held)).T
+    return mine
+
+
+def _spread(said: Said, column: NDArray[np.int64], width: int) -> Floats:
     shared = said.known & (column[said.buckets] >= 0)
-    mine[np.nonzero(shared)[0], column[said.buckets[shared]]] = _unit(said)[shared]
-    alike: Floats = mine @ other.T
-    return alike
+    spread = np.zeros((len(said.known), width), np.float32)
+    spread[np.nonzero(shared)[0], column[said.buckets[shared]]] = _unit(said)[shared]
+    return spread
