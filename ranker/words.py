@@ -80,7 +80,7 @@ class Counted:
         rare: Floats = np.log1p(self.items / np.maximum(self.having[buckets], 1)).astype(np.float32)
         return rare
 
-    def usual(self, buckets: Buckets) -> NDArray[np.float64]:
+    def usual(self, buckets: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """Share of each word in all that was taken, above 0."""
         usual: NDArray[np.float64] = (self.taken[buckets] + 1.0) / (self.whole + BUCKETS)
         return usual
