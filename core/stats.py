@@ -13,7 +13,9 @@ import msgspec
 
 from core.fields import RESERVED
 
-SIGNALS: Final = ("view", "click", "shown", "wish", "cart", "buy", "again", "wait", "refund", "like", "dislike")
+SIGNALS: Final = (
+    "view", "click", "shown", "wish", "cart", "buy", "newcomer", "again", "wait", "refund", "like", "dislike",
+)  # fmt: skip
 CATEGORY: Final = f"{RESERVED}category:"  # and a path: the key under which a category is counted, as no item is
 RELATIONS: Final = ("seen", "carted", "bought")
 

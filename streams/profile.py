@@ -88,6 +88,8 @@ def observe(profile: Profile, message: Event | Link | Absorb, limits: Limits) ->
     outputs = _signals(event, lines, session, limits.neighbours)
     if event.name == "purchase":
         outputs += _repeats(event, lines, profile.memory)
+        if not profile.baskets:  # what newcomers take is not what is popular
+            outputs += [_tell(Signal(1, line.item_id, "newcomer", event.ts)) for line in lines]
     linked, links = _link(profile.linked, event, name, settings.sessions)
     return _did(profile, event, lines, mark, name, session, linked, settings), outputs + links
 

@@ -27,6 +27,18 @@ def test_first_sales_leave_out_those_who_buy_again() -> None:
     assert np.isnan(told["buy_30d_rank"]).all(), "sold alike"
 
 
+def test_what_newcomers_take_is_told_apart_from_what_those_take_who_know_the_shop() -> None:
+    shop = TinyShop()
+    for n in range(4):
+        shop.buy(f"s{n}", "first", ts=NOW - (n + 2) * DAY_MS)
+        shop.buy(f"s{n}", "later", ts=NOW - (n + 1) * DAY_MS)
+    shop.sell("never")
+    told = table(shop, "first", "later", "never")
+    assert told["newcomer_7d"][0] > told["newcomer_7d"][1] == 0
+    assert told["newcomer_rate"][0] > told["newcomer_rate"][2] > told["newcomer_rate"][1]
+    assert told["newcomer_rate"][2] == pytest.approx(0.5), "of what nobody bought, as of all that is sold"
+
+
 def test_the_best_sold_of_the_list_is_first() -> None:
     shop = TinyShop()
     for n, item in enumerate(["much", "much", "much", "less", "less", "least"]):

@@ -126,7 +126,14 @@ def test_lines_of_one_item_are_one_line_with_all_its_pieces() -> None:
     profile, said = after(event("purchase", *lines))
     assert (profile.memory["a"].units, profile.memory["a"].buys) == (5.0, 1)
     assert (profile.baskets, profile.basket_items) == (1, 2)
-    assert [one.item for one in signals(said)] == ["a", "b"]
+    assert [one.item for one in signals(said) if one.signal == "buy"] == ["a", "b"]
+
+
+def test_what_is_in_a_first_basket_is_said() -> None:
+    profile, said = after(event("purchase", "a", "b"))
+    assert [one.item for one in signals(said) if one.signal == "newcomer"] == ["a", "b"]
+    _, said = after(event("purchase", "a", "c", ts=T + DAY), profile=profile)
+    assert not [one for one in signals(said) if one.signal == "newcomer"]
 
 
 def test_baskets_are_counted_with_their_first_and_last_time() -> None:

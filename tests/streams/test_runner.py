@@ -64,7 +64,7 @@ def played(*parts: Sequence[Message], shrink: int | None = None) -> tuple[Stored
 def test_a_message_and_all_that_follows_is_worked_off_before_the_next() -> None:
     world = World().take(item("tea", category="Food"), item("cup"))
     world.published.clear()
-    world.take(event("purchase", "tea", "cup", user_id="u", visitor_id="v", ts=T + 1))
+    world.take(event("add_to_cart", "tea", "cup", user_id="u", visitor_id="v", ts=T + 1))
     assert [(topic, key) for topic, key, _ in world.published] == [
         ("profiles", "u"),
         ("item-stats", "tea"),
