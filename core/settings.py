@@ -198,7 +198,6 @@ class ChannelSettings(Section, frozen=True):
     ease: int = 80  # that follow from the whole history
     after: int = 80  # that others took in the visits after
     text: int = 60  # whose text is near that of recent items
-    words: int = 60  # popular ones whose title's words the shopper often takes
     next: int = 80  # that a transformer over the recent items foresees, where the bundle has one
     trending: int = 80  # popular now
     new: int = 20  # new in the catalogue

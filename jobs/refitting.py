@@ -35,18 +35,18 @@ AGAIN: Final = 2.0  # times the events, after which what came to nothing is trie
 class Cadence:
     """When a job is due: at first, and then every so often, or when there are `growth` as many events more.
 
-    A run that came to nothing does not count. It is made again when there are twice as many events: a look at all
-    shoppers is too much for every request.
+    A run that came to nothing does not count. It is made again when there are `again` times as many events, or after
+    `every_s`: a look at all shoppers is too much for every request.
     """
 
-    def __init__(self, every_s: float, growth: float = inf) -> None:
-        self._every_ms, self._growth = every_s * 1000.0, growth
+    def __init__(self, every_s: float, growth: float = inf, again: float = AGAIN) -> None:
+        self._every_ms, self._growth, self._again = every_s * 1000.0, growth, again
         self._done: tuple[int, int] | None = None  # when it last learnt something, and from how many events
         self._failed: tuple[int, int] | None = None  # the same of a try since then
 
     def due(self, now_ms: int, events: int) -> bool:
         if self._failed is not None:
-            return self._passed(self._failed, AGAIN, now_ms, events)
+            return self._passed(self._failed, self._again, now_ms, events)
         return self._done is None or self._passed(self._done, 1.0 + self._growth, now_ms, events)
 
     def ran(self, now_ms: int, events: int, *, learnt: bool) -> None:
@@ -84,7 +84,8 @@ class Refits:
         self, settings: Settings, shoppers: Callable[[], Iterable[tuple[str, Profile]]], *, learn_user: bool
     ) -> None:
         self.settings, self._shoppers, self._learn_user = settings, shoppers, learn_user
-        self._ease = Cadence(settings.ease.every_s)
+        # what the first minutes of a log teach would stand for weeks, and is worse than nothing
+        self._ease = Cadence(settings.ease.every_s, again=inf)
         self._user = Cadence(settings.tuning.tower_every_s, settings.tuning.tower_growth)
         self.fitted: list[Fitted] = []
 

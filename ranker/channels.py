@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 
 from core.ids import DAY_MS
-from ranker import wording
 from ranker.arrays import Floats, Rows, best
 from ranker.context import Context
 from ranker.ease import strength
@@ -25,8 +24,6 @@ Channel = Callable[[Context, Live, Space | None, int], Found]
 
 OWN_HALF_LIFE_MS: Final = 60 * DAY_MS
 STRANGER: Final = 3  # times as many popular items for a shopper without a history
-WORDED: Final = 3_000  # popular items whose words are looked at
-WORDED_LIFT: Final = 0.75  # how much the words count beside how popular an item is
 PRIOR: Final = 2.0  # sessions' worth of doubt about an item's neighbours
 _NOTHING: Final[Found] = (np.zeros(0, np.int64), np.zeros(0, np.float32))
 _ACT_WEIGHT: Final = np.array([0.0, 1.0, 1.0, 1.5, 2.0, 3.0], np.float32)  # by Act
@@ -96,17 +93,6 @@ def text(ctx: Context, live: Live, space: Space | None, quota: int) -> Found:
     return space.search(ctx.taste, quota + min(len(ctx.own), quota))
 
 
-def words(ctx: Context, live: Live, space: Space | None, quota: int) -> Found:
-    """Of what is popular of late, that whose words the shopper takes more often than others do."""
-    if not len(ctx.words.rows):
-        return _NOTHING
-    rows, weights = live.trending(ctx.request.ts, WORDED)
-    lift = wording.lift(ctx.words, rows, live.words)
-    if not len(lift):
-        return _NOTHING
-    return rows, weights * np.exp(WORDED_LIFT * lift)
-
-
 def next_items(ctx: Context, live: Live, space: Space | None, quota: int) -> Found:
     """What a transformer over the items used last foresees, where the bundle has one."""
     return ctx.wish.rows, ctx.wish.scores
@@ -143,7 +129,6 @@ CHANNELS: Final[dict[str, Channel]] = {
     "ease": ease,
     "after": after,
     "text": text,
-    "words": words,
     "next": next_items,
     "trending": trending,
     "new": new,

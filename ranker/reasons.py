@@ -8,7 +8,6 @@ import numpy as np
 
 from core.catalogue import PATH_SEPARATOR
 from core.decision import Reason
-from ranker import wording
 from ranker.arrays import Floats, Rows
 from ranker.channels import Found
 from ranker.context import Context
@@ -18,7 +17,7 @@ from ranker.space import Space
 MOST = 2
 # how telling a channel's best score is beside the others'
 CONVINCING = {
-    "own": 1.0, "bought": 0.9, "carted": 0.8, "seen": 0.75, "text": 0.6, "words": 0.58, "sessions": 0.55, "ease": 0.5,
+    "own": 1.0, "bought": 0.9, "carted": 0.8, "seen": 0.75, "text": 0.6, "sessions": 0.55, "ease": 0.5,
     "next": 0.48, "after": 0.45, "new": 0.3, "trending": 0.25,
 }  # fmt: skip
 
@@ -58,7 +57,6 @@ class Explainer:
             "carted": lambda r: self._together(r, "carted", "carted_with", "often put in the basket with {}"),
             "seen": lambda r: self._together(r, "seen", "viewed", "because you viewed {}"),
             "text": self._similar,
-            "words": self._worded,
             "sessions": lambda r: Reason("sessions", "chosen by shoppers with a taste like yours"),
             "ease": lambda r: Reason("ease", "goes with what you chose so far"),
             "after": lambda r: Reason("after", "what others chose next"),
@@ -109,11 +107,6 @@ class Explainer:
         if place is not None and self.ctx.column("views")[place] + self.ctx.column("clicks")[place] > 0:
             return True
         return self.live.ids[row] in self.ctx.request.context_items
-
-    def _worded(self, row: int) -> Reason | None:
-        item = self.live.items[row]
-        word = wording.telling(self.ctx.words, item) if item is not None else None
-        return Reason("words", f"you often choose “{word}”") if word is not None else None
 
     def _similar(self, row: int) -> Reason | None:
         sources = self.ctx.history[:10]

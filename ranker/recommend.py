@@ -35,7 +35,7 @@ from ranker.user_vector import WEIGHTED_MEAN, UserVector
 # (Cormack et al., "Reciprocal Rank Fusion outperforms Condorcet", SIGIR 2009)
 BLEND = {
     "own": 1.0, "bought": 0.6, "carted": 0.5, "seen": 0.5, "sessions": 0.7, "ease": 0.5, "after": 0.3, "text": 0.15,
-    "words": 0.5, "next": 0.5, "trending": 0.4, "new": 0.05,
+    "next": 0.5, "trending": 0.4, "new": 0.05,
 }  # fmt: skip
 FUSION_K = 60.0
 _NOTHING: Found = (np.zeros(0, np.int64), np.zeros(0, np.float32))

@@ -1,4 +1,4 @@
-"""What the words of titles say of candidates: a channel's order, columns of the ranker's features, a reason.
+"""What the words of titles say of candidates: columns of the ranker's features.
 
 A vector of a whole title blurs what shoppers go by: a pattern, a material, a person. Words tell it. How much more often
 each occurs in what the shopper took than in what everybody took is their pointwise mutual information (Church and Hanks
@@ -13,10 +13,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.catalogue import Item
 from core.ids import DAY_MS
 from ranker.arrays import Floats, Rows
-from ranker.words import BUCKETS, STRENGTH, Buckets, Counted, Words, bucket_of, title_words
+from ranker.words import BUCKETS, STRENGTH, Buckets, Counted, Words
 
 PRIOR: Final = 10.0  # usual words that count as taken too
 FADE_MS: Final = 60.0 * DAY_MS  # half-life of what was taken
@@ -82,23 +81,6 @@ def taste(
     said = _said(words.single, own[mine])
     taken = _taken(words.single, said, amounts)
     return Taste(own[mine], amounts, last[mine], np.isin(own[mine], visit), said, taken)
-
-
-def lift(taste: Taste, rows: Rows, words: Words) -> Floats:
-    """Mean lift of the words of items, 0 where none tells anything; empty for a shopper who took nothing with words."""
-    if not len(taste.taken.held):
-        return np.zeros(0, np.float32)
-    buckets, known = words.single.telling(rows)
-    mean: Floats = np.nan_to_num(_mean(taste.taken.lift[buckets], known)).astype(np.float32)
-    return mean
-
-
-def telling(taste: Taste, item: Item) -> str | None:
-    """The word of a title that the shopper takes most above others; None where there is none."""
-    held, lift = taste.taken.held, taste.taken.lift
-    own = [one for one in title_words(item) if not one.isdigit() and bucket_of(one) in held]
-    word = max(own, key=lambda one: float(lift[bucket_of(one)]), default=None)
-    return word if word is not None and lift[bucket_of(word)] > 0 else None
 
 
 def columns(taste: Taste, rows: Rows, now: int, words: Words) -> list[NDArray[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import msgspec
@@ -35,9 +36,10 @@ def test_a_job_is_due_at_first_after_its_time_and_when_there_is_so_much_more() -
     assert cadence.due(T + 1, 151)
 
 
-def test_without_growth_only_time_counts() -> None:
-    cadence = Cadence(every_s=60.0)
-    cadence.ran(T, 0, learnt=True)
+@pytest.mark.parametrize("learnt", [True, False])
+def test_without_growth_only_time_counts(learnt: bool) -> None:
+    cadence = Cadence(every_s=60.0, again=inf)
+    cadence.ran(T, 0, learnt=learnt)
     assert not cadence.due(T + 59_999, 1_000_000)
     assert cadence.due(T + 60_000, 0)
 
@@ -65,19 +67,19 @@ def count_fits(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return told
 
 
-def test_a_fit_of_histories_that_came_to_nothing_does_not_wait_for_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_minutes_of_a_log_are_not_modelled_for_weeks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A try that came to nothing is made again when the next fit is due, and not at each request."""
     told, shop = count_fits(monkeypatch), Rehearsal(small_settings())
+    every = round(shop.settings.ease.every_s * 1000)
     for name in "ab":
         shop.accept(item(name))
-    for n in range(64):  # nobody has two items
-        shop.accept(event("purchase", "a", user_id=f"u{n}", ts=T + 2 * n))
-        for _ in range(3):
-            shop.ready(T + 2 * n + 1)
-    assert told == [False] * 6
-    for n in range(64):
-        shop.accept(event("purchase", "b", user_id=f"u{n}", ts=T + HOUR + 2 * n))
-        shop.ready(T + HOUR + 2 * n + 1)
-    assert told == [False] * 6 + [True]
+    for n in range(64):  # after the first purchase nobody has two items
+        for at, name in enumerate("ab"):
+            shop.accept(event("purchase", name, user_id=f"u{n}", ts=T + 10 * n + at))
+            shop.ready(T + 10 * n + at + 1)
+    assert told == [False]
+    shop.ready(T + every + 1)
+    assert told == [False, True]
     assert shop.snapshot.live.ease is not None
 
 

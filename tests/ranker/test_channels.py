@@ -121,16 +121,3 @@ def test_new_brings_what_has_just_come_and_suits_the_taste(shop: TinyShop) -> No
     assert found(shop, "new", "nobody") == ["red bicycle", "white tea"]
     shop.view("u", "green tea")
     assert found(shop, "new") == ["white tea", "red bicycle"]
-
-
-def test_words_brings_of_what_is_popular_that_which_sounds_like_what_was_taken() -> None:
-    shop = TinyShop()
-    for name in ("red cup", "red hat", "blue cup", "blue hat", "green hat"):
-        shop.sell(name)
-    for n in range(3):
-        shop.buy(f"other{n}", "blue hat", "green hat", "red hat", ts=NOW - DAY_MS)
-    shop.buy("u", "red cup")
-    order = found(shop, "words")
-    assert order.index("red hat") < order.index("blue hat")
-    assert found(shop, "words", "nobody") == []
-    assert found(shop, "words", "nobody", context_items=("red cup",)).index("red hat") < 2

@@ -55,17 +55,11 @@ class Witnessed:
                 known and self.met(item, source, lambda u: self.did["add_to_cart"][u] | self.did["purchase"][u])
             ),
             "similar": lambda: known and source != item,
-            "words": lambda: any(word_of_both(reason, item, one) for one in self.touched(shopper) | set(context)),
             "sessions": lambda: any(item in self.touched(f"u{n}") for n in range(6) if f"u{n}" != shopper),
             "trending": lambda: any(item in self.touched(f"u{n}") for n in range(6)),
             "new": lambda: NOW - self.since[item] <= 14 * DAY_MS,
         }
         return checks[reason.code]()
-
-
-def word_of_both(reason: Reason, item: str, other: str) -> bool:
-    word = reason.text.split("“")[1].rstrip("”")
-    return word in item.split() and word in other.split()
 
 
 @pytest.mark.parametrize("seed", range(4))
