@@ -37,7 +37,8 @@ class _Block(nn.Module):
         share = scores.masked_fill(ago < 0, -torch.inf).softmax(-1)
         seen = (self.drop(share) @ parts[2]).transpose(1, 2).reshape(batch, length, width)
         x = x + self.drop(self.join(seen))
-        return x + self.drop(self.down(self.drop(relu(self.up(self.then(x))))))  # type: ignore[no-any-return]
+        out: Tensor = x + self.drop(self.down(self.drop(relu(self.up(self.then(x))))))
+        return out
 
 
 class _Reader(nn.Module):
@@ -54,7 +55,8 @@ class _Reader(nn.Module):
         x = self.drop(x)
         for block in self.blocks:
             x = block(x, ago)
-        return self.last(x)  # type: ignore[no-any-return]
+        out: Tensor = self.last(x)
+        return out
 
 
 class Net(nn.Module):

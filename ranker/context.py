@@ -73,7 +73,8 @@ def understand(
         ],
         np.float64,
     ).reshape(len(pairs), len(COLUMNS))  # fmt: skip
-    history, weights = _history(own, table, profile.last)
+    acts = table[:, [COLUMNS.index(f"{name}s") for name in STRENGTH]] @ np.array(list(STRENGTH.values()))
+    history, weights = _history(own, table, acts, profile.last)
     page = live.known_rows(dict.fromkeys(request.context_items))
     if len(page):
         keep = ~np.isin(history, page)
@@ -82,26 +83,23 @@ def understand(
         weights = np.concatenate([np.full(len(page), 3.0 * top, np.float32), weights[keep]])
     wish, distaste, recent = _tastes(own, table, (history, weights), live, space, user)
     visit = live.known_rows(profile.sessions[-1].items) if profile.sessions else own[:0]
-    words = taste(*_acts(own, table, page, request.ts), np.concatenate([page, visit]), request.ts, live.words)
+    words = taste(*_used(own, table, acts, page, request.ts), np.concatenate([page, visit]), request.ts, live.words)
     return Context(request, profile, own, table, history[:SOURCES], weights[:SOURCES], distaste, recent, wish, words)
 
 
-def _acts(
-    own: Rows, table: NDArray[np.float64], page: Rows, now: int
+def _used(
+    own: Rows, table: NDArray[np.float64], acts: NDArray[np.float64], page: Rows, now: int
 ) -> tuple[Rows, NDArray[np.float64], NDArray[np.float64]]:
-    """Items not disliked and those of the page, how often of every kind of `STRENGTH`, and when; a page is a view."""
+    """Items not disliked and those of the page, which is a view; the strength of the acts, and when."""
     liked = table[:, COLUMNS.index("opinion")] >= 0
-    acts = table[liked][:, [COLUMNS.index(f"{name}s") for name in STRENGTH]]
-    viewed = np.broadcast_to(np.array([name == "view" for name in STRENGTH], np.float64), (len(page), len(STRENGTH)))
     last = np.concatenate([table[liked, COLUMNS.index("last")], np.full(len(page), now)])
-    return np.concatenate([own[liked], page]), np.concatenate([acts, viewed]), last
+    return np.concatenate([own[liked], page]), np.concatenate([acts[liked], np.full(len(page), STRENGTH["view"])]), last
 
 
-def _history(own: Rows, table: NDArray[np.float64], last_ms: int) -> tuple[Rows, Floats]:
+def _history(own: Rows, table: NDArray[np.float64], acts: NDArray[np.float64], last_ms: int) -> tuple[Rows, Floats]:
     """Items with a positive weight, newest first, and that weight."""
-    views, clicks, carts, buys = table[:, 0], table[:, 1], table[:, 2], table[:, 3]
     last, opinion = table[:, 7], table[:, 10]
-    strength = np.log1p(views + 2 * clicks + 4 * carts + 6 * buys) * (1.0 + np.maximum(opinion, 0.0))
+    strength = np.log1p(acts) * (1.0 + np.maximum(opinion, 0.0))
     liked = ((strength > 0) | (opinion > 0)) & (opinion >= 0)
     weights = (strength + np.maximum(opinion, 0.0)) * np.exp2(-(last_ms - last) / RECENCY_MS)
     keep = np.flatnonzero(liked)

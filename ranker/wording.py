@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from core.ids import DAY_MS
 from ranker.arrays import Floats, Rows
-from ranker.words import BUCKETS, STRENGTH, Buckets, Counted, Words
+from ranker.words import BUCKETS, Buckets, Counted, Words
 
 PRIOR: Final = 10.0  # usual words that count as taken too
 FADE_MS: Final = 60.0 * DAY_MS  # half-life of what was taken
@@ -62,24 +62,23 @@ class Taste(NamedTuple):
 
 
 def taste(
-    own: Rows, acts: NDArray[np.float64], last: NDArray[np.float64], visit: Rows, now: int, words: Words
+    own: Rows, strength: NDArray[np.float64], last: NDArray[np.float64], visit: Rows, now: int, words: Words
 ) -> Taste:
     """What a shopper's memory says of words.
 
     Args:
         own: rows of the items remembered and not disliked.
-        acts: of each, how often of every kind of `STRENGTH`, `(items, kinds)`.
+        strength: of what was done with each, by `ranker.words.STRENGTH`.
         last: when each was used (ms).
         visit: rows of the last visit.
         now: of the request (ms).
         words: of the catalogue.
     """
-    strength = acts @ np.array(list(STRENGTH.values()))
     mine = np.flatnonzero(strength > 0)
     mine = mine[np.lexsort((own[mine], -last[mine]))]
     amounts = np.log1p(strength[mine]) * np.exp2(-np.maximum(now - last[mine], 0) / FADE_MS)
     said = _said(words.single, own[mine])
-    taken = _taken(words.single, said, amounts)
+    taken = _taken(words.single, said.buckets, said.known, amounts)
     return Taste(own[mine], amounts, last[mine], np.isin(own[mine], visit), said, taken)
 
 
@@ -87,19 +86,19 @@ def columns(taste: Taste, rows: Rows, now: int, words: Words) -> list[NDArray[An
     """All of `NAMES`, by candidate."""
     if not len(taste.rows) or not len(rows) or not words.single.items:
         return [np.full(len(rows), np.nan, np.float32)] * len(NAMES)
-    said, pairs = _said(words.single, rows), _said(words.pairs, rows)
-    lifts = taste.taken.lift[said.buckets]
-    visit = _taken(words.single, taste.said.of(taste.visit), taste.amounts[taste.visit])
-    pair = _taken(words.pairs, _said(words.pairs, taste.rows), taste.amounts)
+    said, (pairs, paired) = _said(words.single, rows), words.pairs.telling(rows)
+    titles, lifts, last = _unit(said), taste.taken.lift[said.buckets], taste.said.of(taste.visit)
+    visit = _taken(words.single, last.buckets, last.known, taste.amounts[taste.visit])
+    pair = _taken(words.pairs, *words.pairs.telling(taste.rows), taste.amounts)
     return [
         _mean(lifts, said.known),
         _mean(lifts * said.rare, said.known, said.rare),
         _most(lifts, said.known),
         -_most(-lifts, said.known),
         _mean(visit.lift[said.buckets], said.known),
-        _mean(pair.lift[pairs.buckets], pairs.known),
-        _taste(words.single, said, taste.taken),
-        *_variants(rows, said, taste, now),
+        _mean(pair.lift[pairs], paired),
+        _taste(words.single, said, titles, taste.taken),
+        *_variants(rows, _spread(said, titles, taste.taken.held), taste, now),
     ]
 
 
@@ -108,10 +107,10 @@ def _said(counted: Counted, rows: Rows) -> Said:
     return Said(buckets, known, np.where(known, counted.rarity(buckets), 0.0).astype(np.float32))
 
 
-def _taken(counted: Counted, theirs: Said, amounts: NDArray[np.float64]) -> Taken:
-    each = np.broadcast_to(amounts[:, None], theirs.buckets.shape)
-    found, place = np.unique(theirs.buckets[theirs.known], return_inverse=True)
-    held, sums = found.astype(np.int64), np.bincount(place, each[theirs.known], len(found)).astype(np.float64)
+def _taken(counted: Counted, buckets: Buckets, known: NDArray[np.bool_], amounts: NDArray[np.float64]) -> Taken:
+    each = np.broadcast_to(amounts[:, None], buckets.shape)
+    found, place = np.unique(buckets[known], return_inverse=True)
+    held, sums = found.astype(np.int64), np.bincount(place, each[known], len(found)).astype(np.float64)
     whole, usual = sums.sum() + PRIOR, counted.usual(held)
     lift = np.full(BUCKETS, np.log(PRIOR / whole), np.float32)
     lift[held] = np.log((sums + PRIOR * usual) / (whole * usual))
@@ -129,12 +128,12 @@ def _most(values: Floats, known: NDArray[np.bool_]) -> NDArray[Any]:
     return np.where(np.isfinite(highest), highest, np.nan)
 
 
-def _taste(counted: Counted, said: Said, taken: Taken) -> NDArray[Any]:
+def _taste(counted: Counted, said: Said, titles: Floats, taken: Taken) -> NDArray[Any]:
     """Cosine of the title with all that was taken, the rarer a word the heavier."""
     weights = np.zeros(BUCKETS, np.float32)
     weights[taken.held] = np.log1p(taken.amounts) * counted.rarity(taken.held)
     length = float(np.linalg.norm(weights[taken.held]))
-    return np.asarray((_unit(said) * weights[said.buckets]).sum(1) / length) if length else np.zeros(len(said.rare))
+    return np.asarray((titles * weights[said.buckets]).sum(1) / length) if length else np.zeros(len(said.rare))
 
 
 def _unit(said: Said) -> Floats:
@@ -144,10 +143,14 @@ def _unit(said: Said) -> Floats:
     return weights
 
 
-def _variants(rows: Rows, said: Said, taste: Taste, now: int) -> list[NDArray[Any]]:
-    """How alike the title is to one taken: the nearest, the nearest of the last visit, all of them, and when."""
+def _variants(rows: Rows, titles: Floats, taste: Taste, now: int) -> list[NDArray[Any]]:
+    """How alike the title is to one taken: the nearest, the nearest of the last visit, all of them, and when.
+
+    Titles are `(rows, held)`, as `_spread` gives them.
+    """
     near = slice(NEWEST)
-    alike = _alike(said, taste.said.of(near), taste.taken.held)
+    theirs = taste.said.of(near)
+    alike = titles @ _spread(theirs, _unit(theirs), taste.taken.held).T
     alike[rows[:, None] == taste.rows[near]] = 0.0  # that it was taken itself others tell
     nearest = alike.argmax(1)
     highest = alike[np.arange(len(rows)), nearest]
@@ -157,16 +160,11 @@ def _variants(rows: Rows, said: Said, taste: Taste, now: int) -> list[NDArray[An
     return [highest, np.where(taste.visit[near], alike, 0.0).max(1), faded, since]
 
 
-def _alike(said: Said, theirs: Said, held: NDArray[np.int64]) -> Floats:
-    """Cosines of titles, `(said, theirs)`, over the words `held`, which are all that `theirs` have."""
+def _spread(said: Said, titles: Floats, held: NDArray[np.int64]) -> Floats:
+    """Of titles the weights of these words alone, `(titles, held)`."""
     column = np.full(BUCKETS, -1)
     column[held] = np.arange(len(held))
-    mine: Floats = _spread(said, column, len(held)) @ _spread(theirs, column, len(held)).T
-    return mine
-
-
-def _spread(said: Said, column: NDArray[np.int64], width: int) -> Floats:
     shared = said.known & (column[said.buckets] >= 0)
-    spread = np.zeros((len(said.known), width), np.float32)
-    spread[np.nonzero(shared)[0], column[said.buckets[shared]]] = _unit(said)[shared]
+    spread = np.zeros((len(said.known), len(held)), np.float32)
+    spread[np.nonzero(shared)[0], column[said.buckets[shared]]] = titles[shared]
     return spread

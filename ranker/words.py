@@ -27,16 +27,6 @@ _WORD: Final = re.compile(r"[^\W_]+")
 Buckets = NDArray[np.int32]
 
 
-def title_words(item: Item) -> list[str]:
-    """The words of its title, in lower case."""
-    return [one.lower() for one in _WORD.findall(item.title)]
-
-
-def bucket_of(word: str) -> int:
-    """Where a word is counted."""
-    return hash64(word) % BUCKETS
-
-
 class Counted:
     """One kind of words. `of[row]` are buckets, -1 padded; `having` counts items by bucket, `taken` what was taken."""
 
@@ -54,7 +44,7 @@ class Counted:
         """The words of an item as it stands now, which was taken so often."""
         self._count(row, -1, -taken)
         self.of[row] = -1
-        found = list(dict.fromkeys(bucket_of(one) for one in words))[:MOST]
+        found = list(dict.fromkeys(hash64(one) % BUCKETS for one in words))[:MOST]
         self.of[row, : len(found)] = found
         self._count(row, 1, taken)
 
@@ -100,7 +90,7 @@ class Words:
 
     def put(self, row: int, item: Item) -> None:
         """Take in an item as it stands now."""
-        title = title_words(item)
+        title = [one.lower() for one in _WORD.findall(item.title)]
         kinds = [f"/{wider.lower()}" for path in item.categories for wider in path_and_parents(path)]
         brand = [f"={item.brand.lower()}"] if item.brand else []
         taken = float(self._taken[row])
